@@ -1,0 +1,171 @@
+//! One daemon per run directory: a lock on `node.lock`, and `node.pid` that says who holds it.
+//!
+//! The kernel drops the lock when its holder dies, so a stale file never keeps a daemon from starting.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::options::Directories;
+
+/// The daemon's process, as `node.pid` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// the process
+    pub pid: i32,
+    /// its start in clock ticks after boot (`/proc/PID/stat`, field 22): with `pid` it is unique
+    pub start_time: u64,
+}
+
+/// Why the run directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// another daemon has it
+    #[error("a node daemon already serves `{}`{}: stop it with `minipod node stop`", .run_dir.display(), process(.daemon.as_ref()))]
+    Held {
+        /// the directory
+        run_dir: PathBuf,
+        /// who has it, if it says so
+        daemon: Option<Daemon>,
+    },
+    /// a file or directory could not be made
+    #[error("cannot prepare `{}`", .path.display())]
+    Io {
+        /// the file or directory
+        path: PathBuf,
+        /// what the kernel said
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn process(daemon: Option<&Daemon>) -> String {
+    daemon.map(|daemon| format!(" (process {})", daemon.pid)).unwrap_or_default()
+}
+
+/// The right to serve a run directory, kept until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+    pid_file: PathBuf,
+}
+
+impl Lock {
+    /// Takes the run directory, made if need be (mode 0700: only root talks to the daemon), and writes `node.pid`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another daemon has it.
+    pub fn acquire(directories: &Directories) -> Result<Self, LockError> {
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| LockError::Io { path, source }
+        };
+        let run_dir = &directories.run_dir;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed(run_dir))?;
+        let path = run_dir.join("node.lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed(&path))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => LockError::Held { run_dir: run_dir.clone(), daemon: running(directories) },
+            errno => LockError::Io { path: path.clone(), source: errno.into() },
+        })?;
+        let pid_file = directories.pid_file();
+        let daemon = Daemon::of_this_process().map_err(failed(&pid_file))?;
+        let text = serde_json::to_vec(&daemon).map_err(|e| failed(&pid_file)(e.into()))?;
+        fs::write(&pid_file, text).map_err(failed(&pid_file))?;
+        Ok(Self { _file: file, pid_file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The file only informs; the lock itself goes with the descriptor.
+        let _ = fs::remove_file(&self.pid_file);
+    }
+}
+
+impl Daemon {
+    fn of_this_process() -> io::Result<Self> {
+        let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+        let start_time =
+            start_time(pid)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such process in /proc"))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// Whether that very process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid).ok().flatten() == Some(self.start_time)
+    }
+}
+
+/// The daemon that serves these directories now, if one does.
+#[must_use]
+pub fn running(directories: &Directories) -> Option<Daemon> {
+    let daemon: Daemon = serde_json::from_slice(&fs::read(directories.pid_file()).ok()?).ok()?;
+    daemon.is_alive().then_some(daemon)
+}
+
+/// When a process started, in clock ticks after boot; `None` when there is no such process (a zombie has ended too).
+///
+/// # Errors
+/// What reading `/proc` says, other than that the process is gone.
+pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse_start_time(&stat)),
+        // The file can be opened, and its process end before it is read.
+        Err(error) if is(&error, Errno::ENOENT) || is(&error, Errno::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+/// Field 22 of `/proc/PID/stat`; the second field is a name in parentheses that may hold blanks and parentheses. `None` for
+/// a zombie (field 3).
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Directories, Lock, LockError, parse_start_time, running};
+
+    #[test]
+    fn the_start_time_is_found_behind_a_hostile_name() {
+        let stat = "12 (a) Z 1 ( b) S 1 12 12 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 1000 100";
+        assert_eq!(parse_start_time(stat), Some(4711));
+        assert_eq!(parse_start_time("12 (a) Z 1 12 12 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0"), None);
+        assert_eq!(parse_start_time(""), None);
+    }
+
+    #[test]
+    fn one_run_directory_has_one_daemon() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directories = Directories { run_dir: dir.path().join("run"), state_dir: dir.path().join("state") };
+        let lock = Lock::acquire(&directories).expect("the first takes it");
+        assert_eq!(running(&directories).map(|d| d.pid), i32::try_from(std::process::id()).ok());
+        let second = Lock::acquire(&directories).expect_err("the second does not");
+        assert!(matches!(second, LockError::Held { daemon: Some(_), .. }), "{second}");
+        drop(lock);
+        assert_eq!(running(&directories), None);
+        Lock::acquire(&directories).expect("the third takes it again");
+    }
+}

