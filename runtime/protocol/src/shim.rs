@@ -153,7 +153,11 @@ pub struct State {
     pub containers: Vec<ContainerState>,
     /// a stop was asked for
     pub stopping: bool,
-    /// everything has ended, the network is released and the shim is about to exit
+    /// netd has confirmed the release, or there was nothing to release; a finished pod without it has its network released
+    /// by the agent, once netd answers again
+    #[serde(default)]
+    pub network_released: bool,
+    /// everything has ended and the shim is about to exit; see [`State::network_released`]
     pub finished: bool,
 }
 
