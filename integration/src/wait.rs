@@ -21,6 +21,7 @@ pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Opti
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that sleeps, between two looks at a condition")]
 fn pause(time: Duration) {
     std::thread::sleep(time);
 }
