@@ -11,6 +11,7 @@ pub mod label;
 pub mod link;
 pub mod name;
 pub mod port;
+pub mod quantity;
 pub mod selector;
 
 pub use family::{Family, IpFamily, V4, V6};
@@ -18,4 +19,5 @@ pub use key::PodKey;
 pub use label::Labels;
 pub use link::LinkName;
 pub use port::Protocol;
+pub use quantity::Quantity;
 pub use selector::Selector;
