@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The Kubernetes-compatible API server of a standalone node and its store.
+//!
+//! Everything that wants to know something lists and watches through [`Server::router`], in the process or over the unix
+//! socket. The crate decides what an object may say (one table of kinds) and keeps it ([`store`]); it never acts on what an
+//! object asks for. Logs and exec sessions come from whoever implements [`PodStreams`].
+
+mod bootstrap;
+mod field;
+mod kinds;
+mod rest;
+mod server;
+mod status;
+pub mod store;
+pub mod streams;
+
+pub use server::{Config, OpenError, ServeError, Server};
+pub use streams::PodStreams;

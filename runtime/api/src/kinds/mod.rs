@@ -1,0 +1,5 @@
+//! The table of kinds.
+
+mod cluster;
+
+pub(crate) use cluster::Cluster;
