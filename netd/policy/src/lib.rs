@@ -1,4 +1,24 @@
-//! What NetworkPolicy, Pod, Namespace, Service and EndpointSlice objects mean for one node. Pure: objects in, [`intent::Intent`] out; no
+//! What `NetworkPolicy`, Pod, Namespace, Service and `EndpointSlice` objects mean for one node. Pure: objects in, [`intent::Intent`] out; no
 //! async, no client, no clock, no file system.
+//!
+//! - [`read`] turns API objects into the types of [`object`], once, and reports what it cannot read;
+//! - [`Index`] keeps them and says what they ask of this node ([`Index::intent`]);
+//! - [`evaluate`] judges one packet straight from the objects: the reference, and what `policy explain` prints;
+//! - [`interpret`] judges one packet from an [`intent::Intent`]: what the kernel is going to do.
 
+mod compile;
+pub mod evaluate;
+mod index;
 pub mod intent;
+pub mod interpret;
+mod members;
+mod nets;
+pub mod object;
+pub mod packet;
+pub mod read;
+mod services;
+#[cfg(test)]
+mod testing;
+
+pub use index::{Change, Cluster, Index, Listed, Options};
+pub use packet::{Packet, Transport};

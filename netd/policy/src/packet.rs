@@ -1,0 +1,25 @@
+//! A first packet of a connection, after service translation and before any masquerade (semantics, ruling 10).
+
+use std::net::IpAddr;
+
+use minipod_model::Protocol;
+
+/// What policy looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Packet {
+    /// who opens the connection
+    pub source: IpAddr,
+    /// to whom: a backend, never a cluster IP
+    pub destination: IpAddr,
+    /// protocol and destination port
+    pub transport: Transport,
+}
+
+/// Protocol and destination port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// a protocol with ports
+    Port(Protocol, u16),
+    /// ICMP and every other protocol; only rules without `ports` allow it (ruling 13)
+    Other,
+}
