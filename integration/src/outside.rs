@@ -39,12 +39,18 @@ impl Outside {
         until("the outside namespace", Duration::from_secs(5), || {
             (std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()? != own).then_some(())
         })?;
-        let cable = lab.shell(&format!(
-            "ip link add up0 type veth peer name eth0 netns {pid}
-             ip address add 198.51.100.2/24 dev up0
+        // The lab has process numbers of its own, so the cable is made from outside, by the machine's numbers.
+        let between = Ran::run(
+            lab.command_from_outside("ip")
+                .args(["link", "add", "up0", "type", "veth", "peer", "name", "eth0"])
+                .args(["netns", &pid]),
+        )?;
+        ensure!(between.succeeded(), "{between}");
+        let cable = lab.shell(
+            "ip address add 198.51.100.2/24 dev up0
              ip address add 2001:db8::2/64 dev up0 nodad
-             ip link set up0 up"
-        ));
+             ip link set up0 up",
+        );
         ensure!(cable.succeeded(), "{cable}");
         let inside = Ran::run(outside.command("sh").args([
             "-ec",

@@ -108,8 +108,7 @@ fn a_restarted_container_keeps_the_pods_address(iptables: Iptables) {
     let lab = Lab::started("n1", iptables).expect("a lab");
     lab.pod("web", "app=web");
     let before = lab.pod_ip("web");
-    // In a container the first process ignores signals that it has no handler for, SIGKILL included: it is killed from outside.
-    let _ = lab.shell(&format!("kill -KILL $(cat /sys/fs/cgroup/*/{0}/*/*web*/cgroup.procs /sys/fs/cgroup/{0}/*/*web*/cgroup.procs 2>/dev/null | head -1)", lab.cgroup())).expect_success();
+    let _ = lab.shell("pkill -KILL -f hello-app").expect_success();
     let count = ["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
     until("a restart", Duration::from_secs(30), || (lab.minipod(&count).stdout.trim() == "1").then_some(()))
         .expect("the container to be restarted");

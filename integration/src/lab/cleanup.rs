@@ -16,40 +16,15 @@ pub(super) fn dump(lab: &Lab) {
     eprintln!("=== log of the daemon\n{}", lab.node_log());
 }
 
-/// Removes everything: first as a user would, then whatever is left.
+/// Removes everything: first as a user would, then whatever is left. With the first process of the node's process namespace
+/// every other one ends, and with the last process the other namespaces.
 pub(super) fn remove(lab: &mut Lab) {
     let _ = lab.minipod(&["node", "reset", "--yes"]);
-    let cgroup = lab.cgroup();
+    let _ = Command::new("kill").args(["-KILL", &lab.anchor.to_string()]).stderr(Stdio::null()).status();
+    let _ = lab.launcher.wait();
     for root in cgroup_roots() {
-        kill_cgroup(&root.join(&cgroup));
+        remove_cgroup(&root.join(lab.cgroup()));
     }
-    // A process that still holds the namespaces would keep them: the daemon's, or one that a test started.
-    for pid in processes_in_namespace_of(lab.anchor.id()) {
-        if pid != lab.anchor.id() {
-            signal(pid);
-        }
-    }
-    let _ = lab.anchor.kill();
-    let _ = lab.anchor.wait();
-    for root in cgroup_roots() {
-        remove_cgroup(&root.join(&cgroup));
-    }
-}
-
-fn signal(pid: u32) {
-    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
-}
-
-fn processes_in_namespace_of(anchor: u32) -> Vec<u32> {
-    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    let Some(own) = namespace(anchor) else {
-        return Vec::new();
-    };
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
-    pids.filter(|pid| namespace(*pid).as_ref() == Some(&own)).collect()
 }
 
 /// The roots of all cgroup hierarchies: one with v2, one per controller with v1.
@@ -58,16 +33,6 @@ pub fn cgroup_roots() -> Vec<std::path::PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     fields.filter(|f| f.get(2).is_some_and(|kind| kind.starts_with("cgroup"))).map(|f| f[1].into()).collect()
-}
-
-fn kill_cgroup(directory: &Path) {
-    for child in child_groups(directory) {
-        kill_cgroup(&child);
-    }
-    let pids = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-        signal(pid);
-    }
 }
 
 fn remove_cgroup(directory: &Path) {

@@ -1,5 +1,6 @@
-//! One lab node: a network, mount and host name namespace with `/run`, `/var/lib/minipod` and `/etc/resolv.conf` of its own,
-//! so that the programs run with their default paths.
+//! One lab node: network, mount, host name and process namespaces with `/run`, `/var/lib/minipod` and `/etc/resolv.conf` of
+//! its own, so that the programs run with their default paths. The node's first process is the anchor: with it everything in
+//! the node ends.
 
 mod cleanup;
 
@@ -43,20 +44,24 @@ pub struct Lab {
     iptables: Iptables,
     directory: TempDir,
     programs: PathBuf,
-    anchor: Child,
+    launcher: Child,
+    anchor: u32,
 }
 
-/// What the anchor does inside its new namespaces before it waits: private mounts and the loopback interface.
+/// What the anchor does inside its new namespaces before it waits: private mounts and the loopback interface. It tells its
+/// process number on the machine, which it can see until `/proc` is mounted anew. As the first process it reaps orphans.
 const SETUP: &str = r#"
 set -e
+read -r pid rest < /proc/self/stat
+mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /var/lib/minipod
 mount --bind "$LAB_DIR/state" /var/lib/minipod
 mount --bind "$LAB_DIR/resolv.conf" /etc/resolv.conf
 hostname "$LAB_NAME"
 ip link set lo up
-echo ready
-exec sleep infinity
+echo "$pid"
+while :; do sleep 3600 & wait; done
 "#;
 
 impl Lab {
@@ -69,19 +74,18 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix("minipod-lab-").tempdir().context("a temporary directory")?;
         std::fs::create_dir(directory.path().join("state"))?;
         std::fs::write(directory.path().join("resolv.conf"), "")?;
-        // The mount point must exist before the namespace is made; an empty directory of the package's own is no leftover.
-        let mut anchor = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "--propagation", "private", "sh", "-c", SETUP])
+        let mut launcher = Command::new("unshare")
+            .args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"])
+            .args(["bash", "-c", SETUP])
             .env("LAB_DIR", directory.path())
             .env("LAB_NAME", name)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start unshare: labs need root")?;
-        let ready = first_line(&mut anchor)?;
-        let lab = Self { name: name.to_owned(), iptables, directory, programs, anchor };
-        ensure!(ready == "ready", "the lab's namespaces could not be set up: labs need root");
-        Ok(lab)
+        let said = first_line(&mut launcher)?;
+        let anchor = said.parse().context("the lab's namespaces could not be set up: labs need root")?;
+        Ok(Self { name: name.to_owned(), iptables, directory, programs, launcher, anchor })
     }
 
     /// A new node with `minipod node` running.
@@ -151,11 +155,19 @@ impl Lab {
         let mut command = Command::new("nsenter");
         let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap_or_default());
         command
-            .args(["--net", "--mount", "--uts", "--target", &self.anchor.id().to_string(), "--", program])
+            .args(["--net", "--mount", "--uts", "--pid", "--target", &self.anchor.to_string(), "--", program])
             .env("PATH", path)
             .env("MINIPOD_IPTABLES", self.iptables.as_str())
             .env("MINIPOD_CGROUP_PARENT", self.cgroup())
             .env("MINIPOD_REGISTRIES", self.registries_file());
+        command
+    }
+
+    /// A command in the node's network alone, with the machine's processes and files.
+    #[must_use]
+    pub fn command_from_outside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &self.anchor.to_string(), "--", program]);
         command
     }
 
@@ -216,7 +228,7 @@ impl Lab {
     /// The process that keeps the node's namespaces.
     #[must_use]
     pub fn anchor(&self) -> u32 {
-        self.anchor.id()
+        self.anchor
     }
 
     /// The file that the daemon reads registries from.

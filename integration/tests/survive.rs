@@ -1,0 +1,104 @@
+//! What runs goes on when the daemon or a shim is killed.
+
+use std::time::Duration;
+
+use integration::fixture::{HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
+use integration::lab::{Iptables, Lab};
+use integration::wait::until;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const SHIMS: &str = "pgrep -x minipod-shim";
+
+fn daemon(lab: &Lab) -> String {
+    let file = lab.shell("cat /run/minipod/node.pid").expect_success();
+    let json: serde_json::Value = serde_json::from_str(&file).expect("node.pid is JSON");
+    json["pid"].to_string()
+}
+
+#[test]
+fn pods_policies_and_services_outlive_the_daemon() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let run = ["run", "hello-web", "--labels", "app=hello", "--image", HELLO_IMAGE, "--port", "8080", "--expose"];
+    let _ = lab.minipod(&run).expect_success();
+    lab.wait_ready("hello-web");
+    lab.pod("foo", "app=foo");
+    lab.pod("other", "app=other");
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    until("the policy", LIMIT, || (!lab.wget("other", "http://hello-web:8080").succeeded()).then_some(()))
+        .expect("denied");
+    assert!(lab.wget("foo", "http://hello-web:8080").succeeded());
+    let address = lab.pod_ip("hello-web");
+    let service = lab.minipod(&["get", "service", "hello-web", "-o", "jsonpath={.spec.clusterIP}"]).expect_success();
+    let started = ["get", "pod", "hello-web", "-o", "jsonpath={.status.containerStatuses[0].state.running.startedAt}"];
+    let since = lab.minipod(&started).expect_success();
+
+    let killed = daemon(&lab);
+    let _ = lab.shell(&format!("kill -KILL {killed}")).expect_success();
+    let shims = lab.shell(SHIMS).expect_success();
+    assert_eq!(shims.lines().count(), 3, "the shims outlive the daemon");
+    // Without a daemon there is no exec: the pods' network namespaces are entered directly.
+    let mut reached = 0;
+    for shim in shims.lines() {
+        let enter = format!("nsenter --net --target {shim} --");
+        let own = lab.shell(&format!("{enter} ip -o address")).expect_success();
+        if own.contains(&format!("{address}/")) {
+            continue;
+        }
+        let ask =
+            |to: &str| lab.shell(&format!("{enter} minipod-hello wget -qO- --timeout=2 http://{to}:8080")).succeeded();
+        let by_address = ask(&address);
+        assert_eq!(by_address, ask(service.trim()), "the pod's address and its service's let the same pods in");
+        reached += u32::from(by_address);
+    }
+    assert_eq!(reached, 1, "foo reaches hello-web and other does not, with no daemon running");
+
+    lab.start_node().expect("a new daemon");
+    lab.wait_ready("hello-web");
+    assert_ne!(daemon(&lab), killed);
+    assert_eq!(lab.pod_ip("hello-web"), address);
+    assert_eq!(lab.minipod(&started).expect_success(), since, "adopted, not restarted");
+    assert!(lab.wget("foo", "http://hello-web:8080").succeeded(), "adopted: exec works again");
+    assert!(!lab.wget("other", "http://hello-web:8080").succeeded(), "the policy still holds");
+    let _ = lab.minipod(&["delete", "networkpolicy", "hello-allow-from-foo"]).expect_success();
+    until("the policy to go", LIMIT, || lab.wget("other", "http://hello-web:8080").succeeded().then_some(()))
+        .expect("open");
+}
+
+#[test]
+fn a_pod_whose_shim_is_killed_runs_again_and_its_network_is_released() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let before = lab.pod_ip("web");
+    let links = "ip -o link | grep -c mpod || true";
+    assert_eq!(lab.shell(links).expect_success().trim(), "1");
+    let _ = lab.shell(&format!("kill -KILL $({SHIMS})")).expect_success();
+    let ip = ["get", "pod", "web", "-o", "jsonpath={.status.podIP}"];
+    until("the pod to run again with a new network", LIMIT, || {
+        let ip = lab.minipod(&ip).stdout.trim().to_owned();
+        (!ip.is_empty() && ip != before).then_some(())
+    })
+    .unwrap_or_else(|error| unreachable!("{error}\n{}", lab.minipod(&["get", "pod", "web", "-o", "yaml"])));
+    lab.wait_ready("web");
+    let count = ["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
+    assert_ne!(lab.minipod(&count).expect_success().trim(), "0", "the restart is counted");
+    assert_eq!(lab.shell(links).expect_success().trim(), "1", "the old link is gone");
+    let routes = lab.shell("ip route show proto 109").expect_success();
+    assert!(!routes.contains(&format!("{before} ")), "the old address has no route: {routes}");
+    assert_eq!(lab.shell("pgrep -cf hello-app").expect_success().trim(), "1", "the old container is gone");
+}
+
+#[test]
+fn a_pod_that_never_restarts_fails_when_its_shim_is_killed() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let run = ["run", "once", "--image", HELLO_IMAGE, "--restart=Never", "--", "sleep", "infinity"];
+    let _ = lab.minipod(&run).expect_success();
+    lab.wait_ready("once");
+    let _ = lab.shell(&format!("kill -KILL $({SHIMS})")).expect_success();
+    let phase = ["get", "pod", "once", "-o", "jsonpath={.status.phase}"];
+    until("the pod to fail", LIMIT, || (lab.minipod(&phase).stdout.trim() == "Failed").then_some(())).expect("Failed");
+    until("the network to be released", LIMIT, || {
+        (lab.shell("ip -o link | grep -c mpod || true").stdout.trim() == "0").then_some(())
+    })
+    .expect("no link is left");
+    assert!(!lab.shell("pgrep -f 'sleep infinity'").succeeded(), "the container is gone");
+}
