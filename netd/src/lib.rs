@@ -1,1 +1,5 @@
-//! Placeholder.
+//! netd
+pub mod consistent;
+pub mod options;
+pub mod versions;
+pub mod watch;

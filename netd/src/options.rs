@@ -1,0 +1,52 @@
+//! What netd is told at its start. Checked by whoever reads them from a command line; netd takes them as they are.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+/// netd's settings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `metadata.name` of this node's Node object
+    pub node_name: String,
+    /// addresses of this node by which others know it; found on the links of the default routes where none are given
+    pub node_addresses: Vec<IpAddr>,
+    /// directory of the socket and of what lives for one boot
+    pub run_dir: PathBuf,
+    /// directory of what outlives a boot: the address cursor, the journal of changed sysctls
+    pub state_dir: PathBuf,
+    /// this node's pod ranges, one per family at most
+    pub node_cidrs: Vec<IpNet>,
+    /// the cluster's pod ranges, one per family at most
+    pub cluster_cidrs: Vec<IpNet>,
+    /// the ranges of cluster IPs; empty where something else does services
+    pub service_cidrs: Vec<IpNet>,
+    /// the addresses on which netd answers DNS; empty where something else does
+    pub cluster_dns: Vec<IpAddr>,
+    /// which iptables to use
+    pub iptables: Iptables,
+    /// whether allowed pod traffic is accepted past the host's own firewall (semantics, ruling 21)
+    pub accept_past_host_firewall: bool,
+    /// `--pod-to-node allow` (semantics, ruling 8)
+    pub pod_to_node: bool,
+}
+
+/// Which iptables programs to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Iptables {
+    /// the one in use on this machine
+    Auto,
+    /// iptables-nft
+    Nft,
+    /// iptables-legacy
+    Legacy,
+}
+
+impl Options {
+    /// netd's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join(minipod_model::defaults::NETD_SOCKET)
+    }
+}
