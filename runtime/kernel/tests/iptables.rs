@@ -1,0 +1,86 @@
+//! The iptables programs in both variants, each test in a network namespace of its own. Needs root and `apt-get install iptables`.
+#![expect(clippy::panic, reason = "a test says which of many cases failed")]
+
+use minipod_kernel::iptables::{Iptables, IptablesError, Jump, Table, Variant};
+use minipod_kernel::netns::NetNs;
+use minipod_model::IpFamily;
+
+fn inside(test: impl FnOnce() + Send) {
+    NetNs::create().expect("a network namespace of its own; run as root").run(test).expect("the test");
+}
+
+fn each(test: impl Fn(&Iptables, IpFamily) + Sync) {
+    for variant in Variant::ALL {
+        for family in IpFamily::ALL {
+            inside(|| test(&Iptables::detect(Some(variant)).expect("the programs are installed"), family));
+        }
+    }
+}
+
+fn rules(tool: &Iptables, family: IpFamily) -> Vec<String> {
+    let text = tool.save(family, Table::Filter).expect("save");
+    text.lines().filter(|line| line.starts_with("-A")).map(str::to_owned).collect()
+}
+
+#[test]
+fn declared_chains_are_replaced_and_others_stay() {
+    each(|tool, family| {
+        tool.restore(family, "*filter\n:MP-A - [0:0]\n:MP-B - [0:0]\n-A MP-A -j MP-B\n-A MP-B -j DROP\nCOMMIT\n")
+            .expect("restore");
+        tool.restore(family, "*filter\n:MP-B - [0:0]\n-A MP-B -j RETURN\nCOMMIT\n").expect("restore");
+        assert_eq!(rules(tool, family), ["-A MP-A -j MP-B", "-A MP-B -j RETURN"]);
+    });
+}
+
+#[test]
+fn a_refused_line_is_quoted_and_the_table_stays() {
+    each(|tool, family| {
+        tool.restore(family, "*filter\n:MP-A - [0:0]\n-A MP-A -j DROP\nCOMMIT\n").expect("restore");
+        let bad = "*filter\n:MP-A - [0:0]\n-A MP-A -j ACCEPT\n-A MP-A -m set --match-set mp-none src -j DROP\nCOMMIT\n";
+        match tool.restore(family, bad) {
+            Err(IptablesError::Line { number: 4, line, .. }) => assert!(line.contains("mp-none"), "{line}"),
+            other => panic!("{} {family}: {other:?}", tool.variant()),
+        }
+        assert_eq!(rules(tool, family), ["-A MP-A -j DROP"]);
+    });
+}
+
+#[test]
+fn a_jump_is_put_first_again_after_another_went_on_top() {
+    each(|tool, family| {
+        tool.restore(family, "*filter\n:MP-FWD - [0:0]\nCOMMIT\n").expect("restore");
+        let jump = Jump {
+            table: Table::Filter,
+            chain: "FORWARD".into(),
+            target: "MP-FWD".into(),
+            matches: "-i mpod+ -m comment --comment \"minipod: pods\"".into(),
+        };
+        assert!(tool.ensure_first(family, &jump).expect("jump"));
+        assert!(!tool.ensure_first(family, &jump).expect("jump"), "nothing to change");
+        tool.restore(family, "*filter\n-I FORWARD -j ACCEPT\nCOMMIT\n").expect("restore");
+        assert_eq!(tool.positions(family, &jump).expect("positions"), [2]);
+        assert!(tool.ensure_first(family, &jump).expect("jump"));
+        assert_eq!(tool.positions(family, &jump).expect("positions"), [1]);
+        assert_eq!(rules(tool, family).len(), 2);
+        assert!(tool.remove_jump(family, &jump).expect("remove"));
+        assert!(!tool.remove_jump(family, &jump).expect("remove"));
+        assert_eq!(rules(tool, family), ["-A FORWARD -j ACCEPT"]);
+    });
+}
+
+#[test]
+fn the_variant_that_has_rules_is_chosen() {
+    for variant in Variant::ALL {
+        inside(|| {
+            let forced = Iptables::detect(Some(variant)).expect("the programs are installed");
+            forced.restore(IpFamily::V4, "*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n").expect("restore");
+            assert_eq!(Iptables::detect(None).expect("detect").variant(), variant);
+            let other = if variant == Variant::Nft { Variant::Legacy } else { Variant::Nft };
+            Iptables::detect(Some(other))
+                .expect("the programs are installed")
+                .restore(IpFamily::V4, "*filter\n:MP-FWD - [0:0]\nCOMMIT\n")
+                .expect("restore");
+            assert_eq!(Iptables::detect(None).expect("detect").variant(), other, "our own chains weigh most");
+        });
+    }
+}
