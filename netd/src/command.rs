@@ -1,0 +1,88 @@
+//! What the engine is told, and the handle by which it is told.
+
+use std::sync::mpsc;
+
+use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, Sandbox};
+use tokio::sync::oneshot;
+
+use crate::consistent::Fresh;
+use crate::watch::News;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// One thing for the engine to do.
+#[derive(Debug)]
+pub enum Command {
+    /// take note of objects
+    News(News),
+    /// attach a sandbox
+    Attach {
+        /// what was asked
+        request: Box<Attach>,
+        /// what was read about its pod; `None` for a container without an API object
+        fresh: Option<Box<Fresh>>,
+        /// answered when the policy is in force
+        reply: Reply<Attached>,
+    },
+    /// release a sandbox's interface
+    Detach {
+        /// which
+        sandbox: Sandbox,
+        /// answered when nothing passes for it any more
+        reply: Reply<()>,
+    },
+    /// compare an attachment with the kernel
+    Check {
+        /// what was asked
+        request: Box<Check>,
+        /// answered with what differs
+        reply: Reply<()>,
+    },
+    /// release all but these
+    Gc {
+        /// attachments to keep
+        valid: Vec<Sandbox>,
+        /// answered when the others are released
+        reply: Reply<()>,
+    },
+    /// whether an attach would work
+    Status(Reply<()>),
+    /// what netd knows and does
+    Report(Reply<serde_json::Value>),
+    /// end the engine's thread; the kernel keeps enforcing
+    Stop,
+}
+
+/// The engine, for those who ask it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine(mpsc::Sender<Command>);
+
+impl Engine {
+    /// The handle and the queue that it fills.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Tells it something that has no answer; `false` when it has ended.
+    #[must_use]
+    pub fn tell(&self, command: Command) -> bool {
+        self.0.send(command).is_ok()
+    }
+
+    /// Asks it and waits for the answer.
+    ///
+    /// # Errors
+    /// The engine's own answer; [`Code::NotAvailable`] when it has ended.
+    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let ended =
+            || Error { code: Code::NotAvailable, message: "netd is stopping; try again".into(), details: Vec::new() };
+        if !self.tell(command(reply)) {
+            return Err(ended());
+        }
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}

@@ -1,0 +1,136 @@
+//! netd's socket: one JSON request a line, answered in order (`minipod_protocol::netd`). Only root may connect.
+//!
+//! Reads from the API server what an attach needs; everything else is the engine's.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use kube::Client;
+use minipod_protocol::line;
+use minipod_protocol::netd::{Code, Envelope, Error, Request, Response, VERSION};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::command::{Command, Engine};
+use crate::consistent;
+
+/// Makes the socket. A socket file that nobody listens on is replaced.
+///
+/// # Errors
+/// `AddrInUse` when another netd listens there; what the file system says.
+pub async fn bind(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another netd listens there"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves connections until the task is dropped.
+pub async fn serve(listener: UnixListener, engine: Engine, client: Client) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, engine.clone(), client.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors: those that are open will close.
+                    tracing::warn!(error = %error, "cannot accept a connection");
+                    tokio::task::yield_now().await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, engine: Engine, client: Client) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        match (&mut reader).take(line::MAX_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let response = match read_request(&line) {
+            Ok(request) => answer(request, &engine, &client).await.unwrap_or_else(Response::Error),
+            Err(error) => Response::Error(error),
+        };
+        let Ok(bytes) = line::encode(&response) else { return };
+        if writer.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(line: &[u8]) -> Result<Request, Error> {
+    let refuse = |code, message| Error { code, message, details: Vec::new() };
+    let value: serde_json::Value = line::decode(line)
+        .map_err(|error| refuse(Code::InvalidRequest, format!("the request is not one line of JSON: {error}")))?;
+    // The version comes first: a request of another version need not have a shape that this netd knows.
+    let version = value.get("version").and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(VERSION)) {
+        let version = version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        let message =
+            format!("this netd speaks protocol version {VERSION}, the caller {version}: use programs of one release");
+        return Err(refuse(Code::IncompatibleVersion, message));
+    }
+    serde_json::from_value::<Envelope>(value)
+        .map(|envelope| envelope.request)
+        .map_err(|error| refuse(Code::InvalidRequest, format!("the request cannot be read: {error}")))
+}
+
+async fn answer(request: Request, engine: &Engine, client: &Client) -> Result<Response, Error> {
+    match request {
+        Request::Attach(attach) => {
+            let fresh = match &attach.pod {
+                Some(pod) => Some(Box::new(consistent::read(client, pod).await?)),
+                None => None,
+            };
+            let request = Box::new(attach);
+            engine.ask(|reply| Command::Attach { request, fresh, reply }).await.map(Response::Attached)
+        }
+        Request::Detach(sandbox) => {
+            engine.ask(|reply| Command::Detach { sandbox, reply }).await.map(|()| Response::Done)
+        }
+        Request::Check(check) => {
+            let request = Box::new(check);
+            engine.ask(|reply| Command::Check { request, reply }).await.map(|()| Response::Done)
+        }
+        Request::Gc { valid } => engine.ask(|reply| Command::Gc { valid, reply }).await.map(|()| Response::Done),
+        Request::Status => engine.ask(Command::Status).await.map(|()| Response::Done),
+        Request::Report => engine.ask(Command::Report).await.map(|report| Response::Report { report }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minipod_protocol::netd::{Code, Request};
+
+    use super::read_request;
+
+    #[track_caller]
+    fn refused(line: &str) -> Code {
+        read_request(line.as_bytes()).expect_err("a refusal").code
+    }
+
+    #[test]
+    fn a_request_is_read_or_refused_with_its_reason() {
+        assert!(matches!(read_request(br#"{"version":1,"verb":"status"}"#), Ok(Request::Status)));
+        assert_eq!(refused("no json"), Code::InvalidRequest);
+        assert_eq!(refused(r#"{"verb":"status"}"#), Code::IncompatibleVersion);
+        assert_eq!(refused(r#"{"version":2,"verb":"dance"}"#), Code::IncompatibleVersion);
+        assert_eq!(refused(r#"{"version":1,"verb":"dance"}"#), Code::InvalidRequest);
+        assert_eq!(refused(r#"{"version":1,"verb":"detach"}"#), Code::InvalidRequest);
+    }
+}
