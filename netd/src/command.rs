@@ -15,7 +15,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 #[derive(Debug)]
 pub enum Command {
     /// take note of objects
-    News(News),
+    News(Box<News>),
     /// attach a sandbox
     Attach {
         /// what was asked

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use kube::Client;
 use minipod_protocol::line;
@@ -43,9 +44,9 @@ pub async fn serve(listener: UnixListener, engine: Engine, client: Client) {
                     connections.spawn(converse(stream, engine.clone(), client.clone()));
                 }
                 Err(error) => {
-                    // Out of file descriptors: those that are open will close.
+                    // Out of file descriptors, as a rule: wait for some connection to close.
                     tracing::warn!(error = %error, "cannot accept a connection");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
             Some(_) = connections.join_next() => {}
