@@ -1,0 +1,169 @@
+//! The door to everything: a name and a pull policy in, layers and configuration out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+use tokio::task::JoinError;
+
+use crate::builtin::{self, BuiltinError};
+use crate::digest::Digest;
+use crate::progress::Progress;
+use crate::reference::{Reference, ReferenceError};
+use crate::registries::{Registries, RegistriesError};
+use crate::store::{ImageRef, ImageSummary, Removed, Store, StoreError};
+
+/// When the registry is asked (`imagePullPolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// every time; layers that are there are not fetched again
+    Always,
+    /// when the image is not in the store
+    IfNotPresent,
+    /// never
+    Never,
+}
+
+/// Where images are kept and where they come from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// directory of the store, `STATE_DIR/images`
+    pub directory: PathBuf,
+    /// `registries.toml`; read at every pull, may be missing
+    pub registries: PathBuf,
+    /// the program of the built-in image, `minipod-hello`
+    pub builtin: Option<PathBuf>,
+}
+
+/// The images of this node. Cheap to clone; clones share their pulls.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: Store,
+    options: Arc<Options>,
+    /// one pull of a name at a time
+    pulls: Arc<Mutex<HashMap<Reference, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// the name
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// not there and not to be pulled
+    #[error("image `{reference}` is not on this node and its pull policy is `Never`; pull or import it first")]
+    NeverPull {
+        /// the complete name
+        reference: Reference,
+    },
+    /// the mirrors
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
+    /// the built-in image
+    #[error(transparent)]
+    Builtin(#[from] BuiltinError),
+    /// the store
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// a thread of ours died
+    #[error("the work on the image ended early")]
+    Aborted(#[from] JoinError),
+}
+
+impl ImageError {
+    /// The reason in Kubernetes' form, for a container's waiting state and events.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Reference(_) => "InvalidImageName",
+            Self::NeverPull { .. } => "ErrImageNeverPull",
+            Self::Store(_) => "ImageInspectError",
+            Self::Registries(_) | Self::Builtin(_) | Self::Aborted(_) => "ErrImagePull",
+        }
+    }
+}
+
+impl Images {
+    /// Opens the store (making it where it is missing) and sweeps what dead processes left.
+    pub fn open(options: Options) -> Result<Self, StoreError> {
+        let store = Store::open(&options.directory)?;
+        Ok(Self { store, options: Arc::new(options), pulls: Arc::default() })
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The image of that name, fetched if the policy says so. Of several callers for one name, one fetches and the others wait.
+    pub async fn ensure(
+        &self,
+        reference: &str,
+        policy: PullPolicy,
+        progress: Arc<dyn Progress>,
+    ) -> Result<ImageRef, ImageError> {
+        let reference: Reference = reference.parse()?;
+        if builtin::is_builtin(&reference) {
+            return self.ensure_builtin(reference).await;
+        }
+        let turn = self.turn(&reference);
+        let _turn = turn.lock().await;
+        if policy != PullPolicy::Always
+            && let Some(image) = self.present(&reference).await?
+        {
+            return Ok(image);
+        }
+        if policy == PullPolicy::Never {
+            return Err(ImageError::NeverPull { reference });
+        }
+        let registries = Registries::load(&self.options.registries)?;
+        let _source = (registries.source_of(&reference), progress);
+        Err(ImageError::NeverPull { reference })
+    }
+
+    /// All images in the store.
+    pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
+        self.store.list()
+    }
+
+    /// The image that a person means: a name, an ID, or the begin of an ID.
+    pub fn find(&self, name_or_id: &str) -> Result<ImageRef, StoreError> {
+        self.store.find(name_or_id)
+    }
+
+    /// Removes a name or an image; see [`Store::remove`].
+    pub fn remove(&self, name_or_id: &str, in_use: &BTreeSet<Digest>) -> Result<Removed, StoreError> {
+        self.store.remove(name_or_id, in_use)
+    }
+
+    /// Removes layers that no image has; see [`Store::collect`].
+    pub fn collect(&self, in_use: &BTreeSet<Digest>) -> Result<Vec<Digest>, StoreError> {
+        self.store.collect(in_use)
+    }
+
+    async fn present(&self, reference: &Reference) -> Result<Option<ImageRef>, ImageError> {
+        let (store, reference) = (self.store.clone(), reference.clone());
+        let found = tokio::task::spawn_blocking(move || store.by_name(&reference)).await?;
+        match found {
+            Err(StoreError::LayerMissing { .. }) => Ok(None),
+            other => Ok(other?),
+        }
+    }
+
+    async fn ensure_builtin(&self, reference: Reference) -> Result<ImageRef, ImageError> {
+        let everything: Reference = builtin::HELLO_APP.parse()?;
+        let turn = self.turn(&everything);
+        let _turn = turn.lock().await;
+        let (store, options) = (self.store.clone(), Arc::clone(&self.options));
+        let made = tokio::task::spawn_blocking(move || builtin::ensure(&store, options.builtin.as_deref(), &reference));
+        Ok(made.await??)
+    }
+
+    fn turn(&self, reference: &Reference) -> Arc<tokio::sync::Mutex<()>> {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        pulls.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(pulls.entry(reference.clone()).or_default())
+    }
+}
