@@ -30,6 +30,8 @@ on_both_variants! {
     hello_takes_connections_from_foo_only
     foo_reaches_hello_only
     the_default_policies
+    the_exercise
+    the_lesson_as_printed_with_images_from_a_registry
 }
 
 const GREETING: &str = "Hello, world!";
@@ -201,4 +203,58 @@ fn the_default_policies(iptables: Iptables) {
     wait_cut_off(&lab, "a", &b);
     let _ = lab.minipod(&["delete", "networkpolicy", "--all"]).expect_success();
     wait_let_through(&lab, "a", &b);
+}
+
+/// The exercise, with a real nginx pulled from a real registry.
+fn the_exercise(iptables: Iptables) {
+    let lab = Lab::new("n1", iptables).expect("a lab");
+    let registry = Registry::start(&lab).expect("a registry");
+    registry.push("library/nginx", "latest", &Image::nginx().expect("nginx")).expect("pushed");
+    registry.push("library/alpine", "latest", &Image::busybox().expect("busybox")).expect("pushed");
+    lab.start_node().expect("a node");
+    let run = ["run", "nginx", "--labels", "app=nginx", "--image", "nginx", "--port", "80", "--expose"];
+    let _ = lab.minipod(&run).expect_success();
+    for (name, labels) in [("with", "access=true"), ("without", "access=false")] {
+        let run = ["run", name, "--labels", labels, "--image", "alpine", "--", "sleep", "1000000"];
+        let _ = lab.minipod(&run).expect_success();
+        lab.wait_ready(name);
+    }
+    lab.wait_ready("nginx");
+    wait_for_endpoint(&lab, "nginx");
+    let ask = |pod: &str| lab.exec(pod, &["wget", "-qO-", "-T", "2", "http://nginx"]);
+    for pod in ["with", "without"] {
+        assert!(ask(pod).expect_success().contains("Welcome to nginx!"), "without a policy {pod} reaches nginx");
+    }
+    lab.apply(NGINX_ACCESS);
+    until("the policy", Duration::from_secs(10), || (!ask("without").succeeded()).then_some(())).expect("enforced");
+    assert!(ask("with").expect_success().contains("Welcome to nginx!"));
+    let denied = ask("without").expect_failure();
+    assert!(denied.contains("timed out"), "{denied}");
+}
+
+/// The lesson's own command lines, with its own image names: `alpine` is Debian's busybox under that name, the hello-app
+/// is ours under Google's name, and both come from a registry.
+fn the_lesson_as_printed_with_images_from_a_registry(iptables: Iptables) {
+    let lab = Lab::new("n1", iptables).expect("a lab");
+    let registry = Registry::start(&lab).expect("a registry");
+    registry.push("google-samples/hello-app", "1.0", &Image::hello().expect("hello-app")).expect("pushed");
+    registry.push("library/alpine", "latest", &Image::busybox().expect("busybox")).expect("pushed");
+    lab.start_node().expect("a node");
+    let image = "--image=gcr.io/google-samples/hello-app:1.0";
+    let _ = lab
+        .minipod(&["run", "hello-web", "--labels", "app=hello", image, "--port", "8080", "--expose"])
+        .expect_success();
+    lab.wait_ready("hello-web");
+    wait_for_endpoint(&lab, "hello-web");
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    // The lesson types into the pod's shell; here its standard input is a file.
+    let shell = |label: &str| {
+        let run = ["run", "-l", label, "--image=alpine", "--restart=Never", "--rm", "-i", "test"];
+        lab.minipod_with_input(&run, "wget -qO- --timeout=2 http://hello-web:8080\nexit\n")
+    };
+    reaches(shell("app=foo"));
+    let other = shell("app=other");
+    assert!(!other.stdout.contains(GREETING) && other.stderr.contains("timed out"), "denied:\n{other}");
+    let pods = lab.minipod(&["get", "pods", "-o", "name"]).expect_success();
+    assert!(!pods.contains("pod/test"), "--rm removed it: {pods}");
 }
