@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use integration::fixture::image::Image;
+use integration::fixture::registry::Registry;
 use integration::fixture::{
     ALLOW_ALL_INGRESS, DENY_ALL, DENY_ALL_INGRESS, FOO_ALLOW_TO_HELLO, FOO_ALLOW_TO_HELLO_WITHOUT_DNS,
-    HELLO_ALLOW_FROM_FOO, HELLO_IMAGE,
+    HELLO_ALLOW_FROM_FOO, HELLO_IMAGE, NGINX_ACCESS,
 };
 use integration::lab::{Iptables, Lab};
 use integration::outside::{ADDRESS_V4, Outside};
