@@ -10,8 +10,11 @@ use anyhow::{Context, Result, ensure};
 /// When they have not been built.
 pub fn directory() -> Result<PathBuf> {
     let test = std::env::current_exe().context("the test binary's own path")?;
-    // target/debug/deps/NAME -> target/debug
-    let directory = test.ancestors().nth(2).context("the test binary lies in no target folder")?.to_owned();
+    // Tests are in target/debug/deps, programs in target/debug.
+    let mut directory = test.parent().context("the binary lies in no folder")?.to_owned();
+    if directory.ends_with("deps") {
+        directory.pop();
+    }
     for name in ["minipod", "minipod-shim", "minipod-hello"] {
         let path = directory.join(name);
         ensure!(path.exists(), "{} is missing: run ./scripts/build first", path.display());

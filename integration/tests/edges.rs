@@ -32,7 +32,7 @@ const EDGES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("minipod-cni", &["minipod-protocol"]),
-    ("integration", &["minipod-model", "minipod-kernel"]),
+    ("integration", &["minipod-model", "minipod-protocol"]),
 ];
 
 /// Crates that reach into the kernel, and who may name them.
