@@ -5,8 +5,12 @@
 //! later; [`netns::NetNs::run`] opens them inside a pod.
 
 pub mod cgroup;
+pub mod conntrack;
+pub mod file;
 pub mod ipset;
 pub mod iptables;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+pub mod sysctl;

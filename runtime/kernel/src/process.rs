@@ -80,6 +80,32 @@ impl AsRawFd for PidFd {
     }
 }
 
+/// The identity of this boot (`/proc/sys/kernel/random/boot_id`).
+///
+/// # Errors
+/// `/proc` is missing.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// When a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the number, it names a process of this boot.
+/// `None` when there is no such process.
+///
+/// # Errors
+/// What `/proc` says, other than that there is no such process.
+pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => parse_start_time(&stat).map(Some).ok_or_else(|| io::Error::other("unreadable /proc/PID/stat")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The second field, the program's name, may hold blanks and parentheses.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
@@ -88,7 +114,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::Signal;
 
-    use super::{PidFd, detach};
+    use super::{PidFd, boot_id, detach, parse_start_time, start_time};
 
     #[test]
     fn a_detached_process_has_a_session_of_its_own_and_dies_by_its_descriptor() {
@@ -105,5 +131,16 @@ mod tests {
         child.wait().expect("it ends");
         assert_eq!(session.map(nix::unistd::Pid::as_raw), Ok(pid));
         assert!(!process.signal(Signal::SIGKILL).expect("it has ended"));
+    }
+
+    #[test]
+    fn a_process_is_named_by_its_start_even_with_a_hostile_name() {
+        let stat = "7 (a) b) 9) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1";
+        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time("7"), None);
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert!(start_time(own).expect("read").is_some());
+        assert_eq!(start_time(i32::MAX).expect("read"), None);
+        assert_eq!(boot_id().expect("read").len(), 36);
     }
 }

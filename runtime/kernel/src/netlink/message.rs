@@ -43,6 +43,11 @@ impl Message {
         Self(bytes)
     }
 
+    /// Bytes outside of any attribute: a protocol's own header.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, value);
     }

@@ -3,7 +3,7 @@
 //! Ownership: bound for life to the network namespace of the thread that opened it. One request at a time (`&mut self`).
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd as _;
 
 use netlink_sys::SocketAddr;
 use nix::errno::Errno;
@@ -203,10 +203,6 @@ impl Socket {
                 Err(error) => return Err(NetlinkError::Receive(error.into())),
             }
         }
-    }
-
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.inner.as_raw_fd()
     }
 
     fn send_batch(

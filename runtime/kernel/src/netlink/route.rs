@@ -1,0 +1,310 @@
+//! Links, addresses, routes and neighbours of one network namespace.
+//!
+//! Model: requests are values that know their own name; any number of them goes in one send, in order. Atomicity: each request is;
+//! a send is not: the kernel goes on after a refusal. Threads: one caller at a time; the namespace is the one of the thread that opened it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use minipod_model::IpFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+
+use super::message::{Message, NLM_F_EXCL};
+use super::packets::{self, Ipv4Setting};
+use super::socket::{Failure, NetlinkError, Socket};
+use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, Rule};
+
+const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_CREATE: u16 = 0x400;
+
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_RULE`, `_IPV6_RULE`
+const GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 8, 19];
+
+/// A request that the kernel refused, or a socket that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RtnlError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] NetlinkError),
+    /// A refusal.
+    #[error("cannot {what}")]
+    Refused {
+        /// the request in words: verb, thing, value
+        what: String,
+        /// the kernel's reason
+        #[source]
+        failure: Failure,
+    },
+}
+
+impl RtnlError {
+    /// The kernel's error number, if it is the kernel that refused.
+    #[must_use]
+    pub fn errno(&self) -> Option<nix::errno::Errno> {
+        match self {
+            Self::Refused { failure, .. } => Some(failure.errno()),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+/// One end of a veth pair.
+#[derive(Debug, Clone, Copy)]
+pub struct VethEnd<'a> {
+    /// its name
+    pub name: &'a str,
+    /// its hardware address
+    pub mac: Mac,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Request {
+    message: Message,
+    what: String,
+    /// the error number that means that there is nothing left to do
+    done: &'static [i32],
+}
+
+impl Request {
+    /// A veth pair with `peer` created inside `namespace` and `host` here and up; nothing is ever moved between namespaces.
+    #[must_use]
+    pub fn add_veth(host: VethEnd<'_>, peer: VethEnd<'_>, mtu: u32, namespace: impl AsFd) -> Self {
+        let message = packets::veth((host.name, host.mac), (peer.name, peer.mac), mtu, namespace.as_fd().as_raw_fd());
+        Self::new(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            format_args!("create interface `{}` with `{}` in the pod", host.name, peer.name),
+        )
+    }
+
+    /// Switches a link on.
+    #[must_use]
+    pub fn set_up(link: u32) -> Self {
+        Self::new(RouteNetlinkMessage::SetLink(packets::link_up(link)), 0, format_args!("switch interface #{link} on"))
+    }
+
+    /// IPv4 settings of a link, and no IPv6 link-local address of its own making.
+    #[must_use]
+    pub fn configure(link: u32, settings: &[(Ipv4Setting, u32)], without_link_local: bool) -> Self {
+        Self {
+            message: packets::configure_link(link, settings, without_link_local),
+            what: format!("configure interface #{link}"),
+            done: &[],
+        }
+    }
+
+    /// Deletes a link, and with it its peer, addresses, routes and neighbours; an absent one is fine.
+    #[must_use]
+    pub fn remove_link(link: u32) -> Self {
+        let message = RouteNetlinkMessage::DelLink(packets::link_at(link));
+        Self::new(message, 0, format_args!("delete interface #{link}")).done(&[libc::ENODEV])
+    }
+
+    /// Gives a link an address, or keeps it.
+    #[must_use]
+    pub fn add_address(link: u32, net: IpNet, flag: AddressFlag, protocol: u8) -> Self {
+        let message = packets::address(link, net, flag, protocol);
+        Self::new(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            format_args!("add address {net} to interface #{link}"),
+        )
+    }
+
+    /// Takes an address from a link; an absent one is fine.
+    #[must_use]
+    pub fn remove_address(link: u32, net: IpNet) -> Self {
+        let message = packets::address(link, net, AddressFlag::Ordinary, 0);
+        Self::new(
+            RouteNetlinkMessage::DelAddress(message),
+            0,
+            format_args!("remove address {net} from interface #{link}"),
+        )
+        .done(&[libc::EADDRNOTAVAIL, libc::ENODEV])
+    }
+
+    /// Adds a route; one to the same destination is refused.
+    #[must_use]
+    pub fn add_route(route: &Route) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(packets::route(route));
+        Self::new(message, NLM_F_CREATE | NLM_F_EXCL, format_args!("add route {route}"))
+    }
+
+    /// Adds a route in place of one to the same destination with the same metric.
+    #[must_use]
+    pub fn replace_route(route: &Route) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(packets::route(route));
+        Self::new(message, NLM_F_CREATE | NLM_F_REPLACE, format_args!("set route {route}"))
+    }
+
+    /// Removes a route; an absent one is fine.
+    #[must_use]
+    pub fn remove_route(route: &Route) -> Self {
+        let message = RouteNetlinkMessage::DelRoute(packets::route(route));
+        Self::new(message, 0, format_args!("remove route {route}")).done(&[libc::ESRCH, libc::ENODEV])
+    }
+
+    /// Sets a neighbour that never expires.
+    #[must_use]
+    pub fn set_neighbour(link: u32, address: IpAddr, mac: Mac) -> Self {
+        let message = RouteNetlinkMessage::NewNeighbour(packets::neighbour(link, address, mac));
+        Self::new(
+            message,
+            NLM_F_CREATE | NLM_F_REPLACE,
+            format_args!("set neighbour {address} at {mac} on interface #{link}"),
+        )
+    }
+
+    /// Sends what this host itself sends to a destination to a table; one that exists is fine.
+    #[must_use]
+    pub fn add_rule(rule: &Rule) -> Self {
+        let message = RouteNetlinkMessage::NewRule(packets::rule(rule));
+        let what = format_args!("add routing rule to {} lookup {}", rule.destination, rule.table);
+        Self::new(message, NLM_F_CREATE | NLM_F_EXCL, what).done(&[libc::EEXIST])
+    }
+
+    /// Removes such a rule; an absent one is fine.
+    #[must_use]
+    pub fn remove_rule(rule: &Rule) -> Self {
+        let message = RouteNetlinkMessage::DelRule(packets::rule(rule));
+        let what = format_args!("remove routing rule to {} lookup {}", rule.destination, rule.table);
+        Self::new(message, 0, what).done(&[libc::ENOENT])
+    }
+
+    fn new(message: RouteNetlinkMessage, flags: u16, what: fmt::Arguments<'_>) -> Self {
+        Self { message: packets::finish(message, flags), what: what.to_string(), done: &[] }
+    }
+
+    fn done(mut self, errors: &'static [i32]) -> Self {
+        self.done = errors;
+        self
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Rtnl(Socket);
+
+impl Rtnl {
+    /// Opens a socket in the current thread's network namespace.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`]
+    pub fn open() -> Result<Self, NetlinkError> {
+        Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map(Self)
+    }
+
+    /// Sends all requests in one system call (or few).
+    ///
+    /// # Errors
+    /// The first refusal in order; requests after it were tried nevertheless.
+    pub fn send(&mut self, requests: Vec<Request>) -> Result<(), RtnlError> {
+        let mut failures = self.try_each(requests)?;
+        if failures.is_empty() { Ok(()) } else { Err(failures.remove(0)) }
+    }
+
+    /// The same, with every refusal.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn try_each(&mut self, requests: Vec<Request>) -> Result<Vec<RtnlError>, RtnlError> {
+        let (mut messages, rest): (Vec<_>, Vec<_>) =
+            requests.into_iter().map(|request| (request.message, (request.what, request.done))).unzip();
+        let outcomes = self.0.transact(&mut messages)?;
+        Ok(outcomes
+            .into_iter()
+            .zip(rest)
+            .filter_map(|(outcome, (what, done))| {
+                let failure = outcome.err()?;
+                (!done.contains(&failure.errno)).then_some(RtnlError::Refused { what, failure })
+            })
+            .collect())
+    }
+
+    /// The link of that name.
+    ///
+    /// # Errors
+    /// The socket fails or the kernel refuses to look.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, RtnlError> {
+        match self.0.query(packets::get_link(name), |received| packets::read_link(received.payload))? {
+            Ok(link) => Ok(link),
+            Err(failure) if failure.errno == libc::ENODEV => Ok(None),
+            Err(failure) => Err(RtnlError::Refused { what: format!("look up interface `{name}`"), failure }),
+        }
+    }
+
+    /// All links.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn links(&mut self) -> Result<Vec<Link>, RtnlError> {
+        self.list(&packets::list_links(), packets::read_link)
+    }
+
+    /// All addresses, of one family or of both.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn addresses(&mut self, family: Option<IpFamily>) -> Result<Vec<LinkAddress>, RtnlError> {
+        self.list(&packets::list_addresses(family), packets::read_address)
+    }
+
+    /// The routes of a family in all tables.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn routes(&mut self, family: IpFamily) -> Result<Vec<Route>, RtnlError> {
+        self.list(&packets::list_routes(family), packets::read_route)
+    }
+
+    /// The neighbours of a family.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn neighbours(&mut self, family: IpFamily) -> Result<Vec<Neighbour>, RtnlError> {
+        self.list(&packets::list_neighbours(family), packets::read_neighbour)
+    }
+
+    /// The routing rules of a family, as far as their destination goes.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn rules(&mut self, family: IpFamily) -> Result<Vec<Rule>, RtnlError> {
+        self.list(&packets::list_rules(family), packets::read_rule)
+    }
+
+    fn list<T>(&mut self, request: &Message, read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, RtnlError> {
+        Ok(self.0.dump(request, |found, received| found.extend(read(received.payload)))?)
+    }
+}
+
+/// Says that links, addresses, routes or rules of a namespace changed; what changed is for the caller to look up.
+#[derive(Debug)]
+pub struct Watch(Socket);
+
+impl Watch {
+    /// Begins to watch the current thread's network namespace.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`]
+    pub fn open() -> Result<Self, NetlinkError> {
+        let mut socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
+        for group in GROUPS {
+            socket.join(group)?;
+        }
+        Ok(Self(socket))
+    }
+
+    /// Waits until something changed, at most for `patience`, and forgets what came meanwhile: one `true` for any number of changes.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn wait(&mut self, patience: Duration) -> Result<bool, NetlinkError> {
+        self.0.set_receive_timeout(patience)?;
+        Ok(self.0.wait_and_drain()? > 0)
+    }
+}

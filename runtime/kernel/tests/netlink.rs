@@ -1,0 +1,218 @@
+//! Links, addresses, routes, neighbours and rules on the real kernel, in network namespaces of their own. Needs root.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use minipod_kernel::netlink::{
+    AddressFlag, Ipv4Setting, MAIN_TABLE, Mac, Request, Route, RouteKind, Rtnl, Rule, VethEnd, Watch,
+};
+use minipod_kernel::netns::NetNs;
+use minipod_kernel::sysctl::Sysctl;
+use minipod_model::IpFamily;
+
+const PROTOCOL: u8 = 109;
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a network")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn namespace() -> NetNs {
+    NetNs::create().expect("a network namespace of its own; run as root")
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+/// A pair between two namespaces: the numbers of both ends.
+fn pair(node: &NetNs, pod: &NetNs) -> (u32, u32) {
+    let host = node
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let ends = [VethEnd { name: "mpodtest", mac: mac(1) }, VethEnd { name: "eth0", mac: mac(2) }];
+            rtnl.send(vec![Request::add_veth(ends[0], ends[1], 1400, pod)]).expect("veth");
+            let link = rtnl.link("mpodtest").expect("look up").expect("the link");
+            assert_eq!((link.mac, link.mtu, link.up, link.kind.as_deref()), (Some(mac(1)), 1400, true, Some("veth")));
+            link.index
+        })
+        .expect("node");
+    let peer = pod
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let link = rtnl.link("eth0").expect("look up").expect("the link");
+            assert_eq!((link.mac, link.mtu, link.up), (Some(mac(2)), 1400, false));
+            link.index
+        })
+        .expect("pod");
+    (host, peer)
+}
+
+#[test]
+fn a_pair_made_in_one_request_carries_packets_without_arp() {
+    let (node, pod) = (namespace(), namespace());
+    let (host, peer) = pair(&node, &pod);
+    for (pod_address, gateway) in [(ip("10.1.0.5"), ip("169.254.1.1")), (ip("fd00:1::5"), ip("fe80::1"))] {
+        pod.run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let mut requests = vec![
+                Request::set_up(1),
+                Request::set_up(peer),
+                Request::add_address(peer, pod_address.into(), AddressFlag::Ordinary, 0),
+            ];
+            if gateway.is_ipv4() {
+                requests.push(Request::add_route(&Route::to_link(gateway.into(), peer, 3)));
+            }
+            let default = if gateway.is_ipv4() { net("0.0.0.0/0") } else { net("::/0") };
+            requests.push(Request::add_route(&Route::to_link(default, peer, 3).via(gateway)));
+            requests.push(Request::set_neighbour(peer, gateway, mac(1)));
+            rtnl.send(requests).expect("pod side");
+        })
+        .expect("pod");
+        node.run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let family = IpFamily::of(pod_address);
+            let source = if gateway.is_ipv4() { ip("192.0.2.1") } else { ip("2001:db8::1") };
+            rtnl.send(vec![
+                Request::set_up(1),
+                Request::add_address(1, source.into(), AddressFlag::Ordinary, 0),
+                Request::add_route(&Route::to_link(pod_address.into(), host, PROTOCOL)),
+                Request::set_neighbour(host, pod_address, mac(2)),
+            ])
+            .expect("host side");
+            let ours: Vec<Route> =
+                rtnl.routes(family).expect("routes").into_iter().filter(|r| r.protocol == PROTOCOL).collect();
+            assert_eq!(ours.len(), 1);
+            assert_eq!((ours[0].destination, ours[0].link), (pod_address.into(), Some(host)));
+            let neighbours = rtnl.neighbours(family).expect("neighbours");
+            assert!(
+                neighbours.iter().any(|n| n.address == pod_address && n.mac == Some(mac(2)) && n.permanent),
+                "{neighbours:?}"
+            );
+        })
+        .expect("node");
+        let server = pod.run(|| UdpSocket::bind((pod_address, 7)).expect("bind")).expect("pod");
+        server.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        let client = node
+            .run(|| UdpSocket::bind(if gateway.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).expect("bind"))
+            .expect("node");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+        client.send_to(b"hello", (pod_address, 7)).expect("send");
+        let mut buffer = [0; 16];
+        let (length, from) = server.recv_from(&mut buffer).expect("the pod hears");
+        server.send_to(&buffer[..length], from).expect("answer");
+        assert_eq!(client.recv(&mut buffer).expect("the node hears"), 5);
+    }
+}
+
+#[test]
+fn what_exists_is_refused_by_name_and_what_is_absent_is_fine_to_remove() {
+    let (node, pod) = (namespace(), namespace());
+    let (host, _) = pair(&node, &pod);
+    node.run(|| {
+        let mut rtnl = Rtnl::open().expect("netlink");
+        let end = VethEnd { name: "mpodtest", mac: mac(1) };
+        let error = rtnl
+            .send(vec![Request::add_veth(end, VethEnd { name: "eth1", mac: mac(3) }, 1400, &pod)])
+            .expect_err("the name is taken");
+        assert_eq!(error.to_string(), "cannot create interface `mpodtest` with `eth1` in the pod");
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EEXIST));
+        for _ in 0..2 {
+            rtnl.send(vec![
+                Request::remove_route(&Route::to_link(net("10.9.0.0/16"), host, PROTOCOL)),
+                Request::remove_address(host, net("10.9.0.1/32")),
+                Request::remove_link(host),
+            ])
+            .expect("removed, or gone already");
+            assert_eq!(rtnl.link("mpodtest").expect("look up"), None);
+        }
+    })
+    .expect("node");
+}
+
+#[test]
+fn one_send_of_many_requests_reports_each_refusal() {
+    namespace()
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let mut requests = vec![Request::set_up(1)];
+            for n in 0..200_u8 {
+                let destination = IpNet::from(IpAddr::from([10, 0, 0, n]));
+                requests.push(Request::add_route(&Route::unreachable(destination, PROTOCOL)));
+                if n % 50 == 0 {
+                    requests.push(Request::set_up(4711));
+                }
+            }
+            let failures = rtnl.try_each(requests).expect("sent");
+            assert_eq!(failures.len(), 4);
+            assert_eq!(failures[0].to_string(), "cannot switch interface #4711 on");
+            let routes = rtnl.routes(IpFamily::V4).expect("routes");
+            let ours = routes.iter().filter(|r| r.protocol == PROTOCOL && r.kind == RouteKind::Unreachable);
+            assert_eq!(ours.count(), 200);
+        })
+        .expect("the test");
+}
+
+#[test]
+fn ipv4_settings_travel_with_the_link() {
+    let (node, pod) = (namespace(), namespace());
+    let (host, _) = pair(&node, &pod);
+    node.run(|| {
+        let mut rtnl = Rtnl::open().expect("netlink");
+        let settings = [
+            (Ipv4Setting::RpFilter, 1),
+            (Ipv4Setting::Forwarding, 1),
+            (Ipv4Setting::AcceptRedirects, 0),
+            (Ipv4Setting::SendRedirects, 0),
+            (Ipv4Setting::ProxyArp, 0),
+        ];
+        rtnl.send(vec![Request::configure(host, &settings, true)]).expect("configured");
+        for (name, value) in [
+            ("rp_filter", "1"),
+            ("forwarding", "1"),
+            ("accept_redirects", "0"),
+            ("send_redirects", "0"),
+            ("proxy_arp", "0"),
+        ] {
+            let setting = Sysctl::of_link(IpFamily::V4, "mpodtest", name).expect("a name");
+            assert_eq!(setting.read().expect("read"), value, "{name}");
+        }
+        let mode = Sysctl::of_link(IpFamily::V6, "mpodtest", "addr_gen_mode").expect("a name");
+        assert_eq!(mode.read().expect("read"), "1");
+    })
+    .expect("node");
+}
+
+#[test]
+fn rules_addresses_and_changes_are_seen() {
+    namespace()
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let mut watch = Watch::open().expect("watch");
+            assert!(!watch.wait(Duration::from_millis(1)).expect("wait"));
+            for destination in [net("10.96.0.0/16"), net("fd00:10:96::/112")] {
+                let family = IpFamily::of(destination.addr());
+                let rule = Rule { destination, table: 1109, priority: 32109, protocol: PROTOCOL };
+                rtnl.send(vec![Request::add_rule(&rule), Request::add_rule(&rule)]).expect("rule");
+                assert!(rtnl.rules(family).expect("rules").contains(&rule));
+                let dns = net(if destination.addr().is_ipv4() { "10.96.0.10/32" } else { "fd00:10:96::a/128" });
+                for _ in 0..2 {
+                    rtnl.send(vec![Request::add_address(1, dns, AddressFlag::NeverSource, PROTOCOL)]).expect("address");
+                }
+                let found = rtnl.addresses(Some(family)).expect("addresses");
+                assert!(found.iter().any(|a| a.net == dns && a.link == 1 && a.protocol == PROTOCOL), "{found:?}");
+                rtnl.send(vec![Request::remove_rule(&rule), Request::remove_rule(&rule)]).expect("rule");
+                assert!(!rtnl.rules(family).expect("rules").iter().any(|r| r.protocol == PROTOCOL));
+            }
+            assert!(watch.wait(Duration::from_secs(5)).expect("wait"));
+            let default = Route::unreachable(net("0.0.0.0/0"), PROTOCOL);
+            rtnl.send(vec![Request::add_route(&default), Request::replace_route(&default)]).expect("route");
+            let found = rtnl.routes(IpFamily::V4).expect("routes");
+            assert!(found.contains(&Route { table: MAIN_TABLE, ..default }), "{found:?}");
+        })
+        .expect("the test");
+}
