@@ -1,5 +1,5 @@
-//! One lab node: network, mount, host name and process namespaces with `/run`, `/var/lib/minipod` and `/etc/resolv.conf` of
-//! its own, so that the programs run with their default paths. The node's first process is the anchor: with it everything in
+//! One lab node: network, mount, host name and process namespaces with a `/run`, a state directory and an `/etc/resolv.conf` of
+//! its own. The node's first process is the anchor: with it everything in
 //! the node ends.
 
 mod cleanup;
@@ -55,8 +55,8 @@ set -e
 read -r pid rest < /proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /var/lib/minipod
-mount --bind "$LAB_DIR/state" /var/lib/minipod
+mkdir /run/state
+mount --bind "$LAB_DIR/state" /run/state
 mount --bind "$LAB_DIR/resolv.conf" /etc/resolv.conf
 hostname "$LAB_NAME"
 ip link set lo up
@@ -158,6 +158,7 @@ impl Lab {
             .args(["--net", "--mount", "--uts", "--pid", "--target", &self.anchor.to_string(), "--", program])
             .env("PATH", path)
             .env("MINIPOD_IPTABLES", self.iptables.as_str())
+            .env("MINIPOD_STATE_DIR", "/run/state")
             .env("MINIPOD_CGROUP_PARENT", self.cgroup())
             .env("MINIPOD_REGISTRIES", self.registries_file());
         command
