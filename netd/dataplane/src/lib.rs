@@ -1,1 +1,16 @@
-//! Placeholder.
+//! From what policies and services ask of a node ([`netd_policy::intent::Intent`]) to what its kernel holds.
+//!
+//! `compile` turns intent into a [`Spec`], `diff` compares it with what is there and makes a [`plan::Plan`] whose order is the order
+//! of application; all of that is pure. Only a [`kernel::Kernel`] touches anything. [`Dataplane`] is the whole as one value.
+
+pub mod compile;
+pub mod facts;
+pub mod index;
+pub mod name;
+pub mod spec;
+pub mod text;
+mod tree;
+
+pub use compile::{CompileError, compile};
+pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode};
+pub use spec::Spec;

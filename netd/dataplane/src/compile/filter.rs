@@ -1,0 +1,62 @@
+//! The filter table: what passed the verdict is accepted whatever the host's own firewall says (semantics, ruling 21), what no
+//! service answers is refused, and a node that forwards only because of us forwards nothing else.
+
+use minipod_model::Protocol;
+
+use super::Compiler;
+use super::mangle::to_host;
+use crate::facts::HostFirewall;
+use crate::name::ChainName;
+use crate::spec::{Chain, Hook, Interface, Match, Reject, Rule, Table, Target};
+
+impl Compiler<'_> {
+    pub(super) fn filter(&mut self) {
+        let facts = self.family_facts;
+        let accept = self.facts.host_firewall == HostFirewall::Accept;
+
+        let mut forward = self.refused();
+        let pods = if accept { Target::Accept } else { Target::Return };
+        if accept || facts.forwarding_switched_on {
+            forward.push(Rule::new(vec![Match::In(Interface::AnyPod)], pods.clone()));
+            forward.push(Rule::new(vec![Match::Out(Interface::AnyPod)], pods));
+        }
+        if facts.forwarding_switched_on {
+            forward.push(Rule::always(Target::Drop));
+        }
+        self.filter_chain(Hook::Forward, "FORWARD", forward);
+
+        let mut input = Vec::new();
+        if accept {
+            input.push(Rule::new(vec![Match::In(Interface::AnyPod)], Target::Accept));
+            let own = |dns| Rule::new(vec![Match::In(Interface::Loopback), to_host(dns)], Target::Accept);
+            input.extend(facts.cluster_dns.map(own));
+        }
+        self.filter_chain(Hook::Input, "INPUT", input);
+
+        let mut output = self.refused();
+        if !output.is_empty() {
+            let own = |dns| Rule::new(vec![to_host(dns)], Target::Return);
+            output.splice(0..0, facts.cluster_dns.map(own));
+        }
+        self.filter_chain(Hook::Output, "OUTPUT", output);
+    }
+
+    /// What is still for a cluster IP has no endpoint.
+    fn refused(&self) -> Vec<Rule> {
+        let Some(range) = self.family_facts.service_cidr else { return Vec::new() };
+        let to = Match::Destination(range.trunc());
+        vec![
+            Rule::new(vec![to.clone(), Match::Protocol(Protocol::Tcp)], Target::Reject(Reject::TcpReset)),
+            Rule::new(vec![to], Target::Reject(Reject::PortUnreachable)),
+        ]
+    }
+
+    fn filter_chain(&mut self, hook: Hook, word: &'static str, rules: Vec<Rule>) {
+        if rules.is_empty() {
+            return;
+        }
+        let chain = ChainName::fixed(word);
+        self.chain(Table::Filter, chain.clone(), Chain::new(rules));
+        self.jump(Table::Filter, hook, Vec::new(), chain);
+    }
+}

@@ -1,0 +1,85 @@
+//! The two gates: nothing comes from an interface but its own pod's address, and nothing goes to an interface but to its own pod
+//! (semantics, rulings 5 and 18).
+
+use ipnet::{IpNet, Ipv6Net};
+use minipod_model::IpFamily;
+use std::net::Ipv6Addr;
+
+use super::Compiler;
+use crate::name::{ChainName, SetName};
+use crate::spec::{Chain, Directions, Entry, Hook, Interface, Match, Rule, SetKind, Table, Target};
+
+/// Router solicitation, neighbour solicitation and advertisement (RFC 4861, section 4).
+pub(super) const FROM_POD: [u8; 3] = [133, 135, 136];
+/// What the node sends a pod: neighbour solicitation and advertisement.
+const TO_POD: [u8; 2] = [135, 136];
+const ROUTER_ADVERTISEMENT: u8 = 134;
+/// A packet that no router has forwarded (RFC 4861, section 7.1).
+const NOT_FORWARDED: Match = Match::HopLimit(255);
+
+/// Which pod is behind which interface.
+pub(super) fn gate_set(family: IpFamily) -> SetName {
+    SetName::fixed("gate", family)
+}
+
+impl Compiler<'_> {
+    pub(super) fn gates(&mut self) {
+        let gate = gate_set(self.family);
+        let family = self.family;
+        let pairs: Vec<Entry> = self
+            .intent
+            .endpoints
+            .iter()
+            .flat_map(|(link, endpoint)| endpoint.addresses.iter().map(move |address| (link, *address)))
+            .filter(|(_, address)| IpFamily::of(*address) == family)
+            .map(|(link, address)| Entry::NetIface(IpNet::from(address), link.clone()))
+            .collect();
+        self.set(gate.clone(), SetKind::HashNetIface(family), pairs);
+        self.from_gate(&gate);
+        self.to_gate(&gate);
+    }
+
+    fn from_gate(&mut self, gate: &SetName) {
+        let from = ChainName::fixed("FROM");
+        let known = Rule::new(vec![Match::Set(gate.clone(), Directions::SrcSrc)], Target::Return);
+        let drop = Rule::always(Target::Drop);
+        let mut rules = vec![known.clone(), drop.clone()];
+        if self.family == IpFamily::V6 {
+            let icmp = ChainName::fixed("FROM-ICMP");
+            rules.insert(0, Rule::new(vec![Match::Icmp], Target::Goto(icmp.clone())));
+            let mut discovery = vec![Rule::new(vec![Match::Icmpv6Type(ROUTER_ADVERTISEMENT)], Target::Drop), known];
+            // Link-local destinations are not forwarded (RFC 4291, sections 2.5.6 and 2.7): this reaches the node only.
+            for kind in FROM_POD {
+                discovery.extend(link_local().map(|net| {
+                    let to = Match::Destination(net);
+                    Rule::new(vec![to, Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)
+                }));
+            }
+            discovery.push(drop);
+            self.chain(Table::Raw, icmp, Chain::new(discovery));
+        }
+        self.chain(Table::Raw, from.clone(), Chain::new(rules));
+        self.jump(Table::Raw, Hook::Prerouting, vec![Match::In(Interface::AnyPod)], from);
+    }
+
+    fn to_gate(&mut self, gate: &SetName) {
+        let to = ChainName::fixed("TO");
+        let mut rules = vec![Rule::new(vec![Match::Set(gate.clone(), Directions::DstDst)], Target::Return)];
+        if self.family == IpFamily::V6 {
+            rules.extend(
+                TO_POD.map(|kind| Rule::new(vec![Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)),
+            );
+        }
+        rules.push(Rule::always(Target::Drop));
+        self.chain(Table::Mangle, to.clone(), Chain::new(rules));
+        self.jump(Table::Mangle, Hook::Postrouting, vec![Match::Out(Interface::AnyPod)], to);
+    }
+}
+
+/// Link-local unicast and multicast.
+fn link_local() -> [IpNet; 2] {
+    let net = |first: u16, length| {
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
+    };
+    [net(0xfe80, 10), net(0xff02, 16)]
+}

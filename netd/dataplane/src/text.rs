@@ -1,0 +1,231 @@
+//! The one place that knows how `iptables` spells things: chains to `iptables-restore` text, and `iptables-save` text back to what
+//! is there.
+
+use std::fmt::Write as _;
+
+use minipod_model::hash::short_hash;
+use minipod_model::link::POD_LINK_PREFIX;
+use minipod_model::{IpFamily, Protocol};
+
+use crate::name::ChainName;
+use crate::spec::{
+    Chain, ConnState, Directions, Hook, Interface, Jump, Match, Reject, Rule, Table, Target,
+};
+
+/// Comments of ours begin with this.
+const COMMENT_PREFIX: &str = "mp:";
+/// The longest label in a comment; the kernel takes 255 bytes (`XT_MAX_COMMENT_LEN`).
+const LABEL_MAX: usize = 160;
+
+/// The name of a table.
+#[must_use]
+pub fn table_name(table: Table) -> &'static str {
+    match table {
+        Table::Raw => "raw",
+        Table::Mangle => "mangle",
+        Table::Nat => "nat",
+        Table::Filter => "filter",
+    }
+}
+
+/// The name of a built-in chain.
+#[must_use]
+pub fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Prerouting => "PREROUTING",
+        Hook::Input => "INPUT",
+        Hook::Forward => "FORWARD",
+        Hook::Output => "OUTPUT",
+        Hook::Postrouting => "POSTROUTING",
+    }
+}
+
+/// By what a chain is judged: a hash over the rules as they are spelled, and their number.
+#[must_use]
+pub fn chain_hash(family: IpFamily, name: &ChainName, chain: &Chain) -> String {
+    let mut lines: Vec<String> = vec![chain.label.clone().unwrap_or_default()];
+    lines.extend(chain.rules.iter().map(|rule| rule_text(family, rule, None)));
+    let hash = short_hash([name.as_str()].into_iter().chain(lines.iter().map(String::as_str)), 16);
+    format!("{hash}:{}", chain.rules.len())
+}
+
+/// Input for `iptables-restore --noflush` that replaces some chains of a table and removes others, all or nothing.
+#[must_use]
+pub fn restore_text<'a>(
+    family: IpFamily,
+    table: Table,
+    replace: impl IntoIterator<Item = (&'a ChainName, &'a Chain)> + Clone,
+    delete: impl IntoIterator<Item = &'a ChainName> + Clone,
+) -> String {
+    let mut text = format!("*{}\n", table_name(table));
+    let declared = replace.clone().into_iter().map(|(name, _)| name).chain(delete.clone());
+    for name in declared {
+        line(&mut text, &format!(":{name} - [0:0]"));
+    }
+    for (name, chain) in replace {
+        let mut comment = Some(comment_of(family, name, chain));
+        for rule in &chain.rules {
+            line(&mut text, &format!("-A {name}{}", rule_text(family, rule, comment.take().as_deref())));
+        }
+    }
+    for name in delete {
+        line(&mut text, &format!("-X {name}"));
+    }
+    line(&mut text, "COMMIT");
+    text
+}
+
+/// The rule of a jump in its built-in chain, as `iptables -C` and `-I` take it.
+#[must_use]
+pub fn jump_text(jump: &Jump) -> String {
+    let rule = Rule::new(jump.matches.clone(), Target::Jump(jump.chain.clone()));
+    rule_text(jump.family, &rule, None).trim_start().to_owned()
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn comment_of(family: IpFamily, name: &ChainName, chain: &Chain) -> String {
+    let mut comment = format!("{COMMENT_PREFIX}{}", chain_hash(family, name, chain));
+    if let Some(label) = &chain.label {
+        // A quote or backslash would end the comment early or change it; labels are for people only.
+        let plain = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' };
+        comment.push(' ');
+        comment.extend(label.chars().take(LABEL_MAX).map(plain));
+    }
+    comment
+}
+
+/// A rule with a blank before each word.
+fn rule_text(family: IpFamily, rule: &Rule, comment: Option<&str>) -> String {
+    let mut text = String::new();
+    // `-p` has to come before what depends on it.
+    let protocol = |m: &&Match| matches!(m, Match::Protocol(_) | Match::Icmp | Match::Icmpv6Type(_) | Match::NotSyn);
+    let given = rule.matches.iter().find(protocol);
+    if let Some(m) = given {
+        let _ = write!(text, " -p {}", protocol_of(family, m));
+    }
+    let mut ports_of = None;
+    for m in &rule.matches {
+        if let Match::Protocol(protocol) = m {
+            ports_of = Some(*protocol);
+        }
+        match_text(&mut text, m, ports_of);
+    }
+    if let Some(comment) = comment {
+        let _ = write!(text, " -m comment --comment \"{comment}\"");
+    }
+    target_text(&mut text, family, &rule.target);
+    text
+}
+
+fn protocol_of(family: IpFamily, m: &Match) -> &'static str {
+    match (m, family) {
+        (Match::Protocol(Protocol::Udp), _) => "udp",
+        (Match::Protocol(Protocol::Sctp), _) => "sctp",
+        (Match::Icmp, IpFamily::V4) => "icmp",
+        (Match::Icmp | Match::Icmpv6Type(_), _) => "ipv6-icmp",
+        _ => "tcp",
+    }
+}
+
+fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
+    // Writing to a `String` cannot fail.
+    let _ = match m {
+        Match::In(interface) => write!(text, " -i {}", interface_name(*interface)),
+        Match::NotIn(interface) => write!(text, " ! -i {}", interface_name(*interface)),
+        Match::Out(interface) => write!(text, " -o {}", interface_name(*interface)),
+        Match::NotOut(interface) => write!(text, " ! -o {}", interface_name(*interface)),
+        Match::Source(net) => write!(text, " -s {net}"),
+        Match::Destination(net) => write!(text, " -d {net}"),
+        Match::NotDestination(address) => write!(text, " ! -d {address}"),
+        Match::Protocol(_) | Match::Icmp => Ok(()),
+        Match::Icmpv6Type(kind) => write!(text, " -m icmp6 --icmpv6-type {kind}"),
+        Match::HopLimit(limit) => write!(text, " -m hl --hl-eq {limit}"),
+        Match::NotSyn => write!(text, " -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"),
+        Match::State(states) => {
+            let names: Vec<&str> = states.iter().map(|state| state_name(*state)).collect();
+            write!(text, " -m conntrack --ctstate {}", names.join(","))
+        }
+        Match::NotTranslated => write!(text, " -m conntrack ! --ctstate DNAT"),
+        Match::ConnMark(mark) => write!(text, " -m connmark --mark {:#x}/{:#x}", mark.value, mark.mask),
+        Match::Mark(mark) => write!(text, " -m mark --mark {:#x}/{:#x}", mark.value, mark.mask),
+        Match::DestinationPorts(ranges) => ports_text(text, ranges, protocol),
+        Match::Set(set, sides) => write!(text, " -m set --match-set {set} {}", directions(*sides)),
+        Match::NotSet(set, sides) => write!(text, " -m set ! --match-set {set} {}", directions(*sides)),
+        Match::Share(some, all) => {
+            let probability = f64::from(*some) / f64::from(*all);
+            write!(text, " -m statistic --mode random --probability {probability:.9}")
+        }
+    };
+}
+
+fn ports_text(text: &mut String, ranges: &[(u16, u16)], protocol: Option<Protocol>) -> std::fmt::Result {
+    let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}:{high}") };
+    let protocol = match protocol {
+        Some(Protocol::Udp) => "udp",
+        Some(Protocol::Sctp) => "sctp",
+        Some(Protocol::Tcp) | None => "tcp",
+    };
+    match ranges {
+        [only] => write!(text, " -m {protocol} --dport {}", range(only)),
+        several => {
+            let several: Vec<String> = several.iter().map(range).collect();
+            write!(text, " -m multiport --dports {}", several.join(","))
+        }
+    }
+}
+
+fn target_text(text: &mut String, family: IpFamily, target: &Target) {
+    let _ = match target {
+        Target::Accept => write!(text, " -j ACCEPT"),
+        Target::Drop => write!(text, " -j DROP"),
+        Target::Return => write!(text, " -j RETURN"),
+        Target::Jump(chain) => write!(text, " -j {chain}"),
+        Target::Goto(chain) => write!(text, " -g {chain}"),
+        Target::SetMark(mark) => write!(text, " -j MARK --set-xmark {:#x}/{:#x}", mark.value, mark.mask),
+        Target::MapMark(set, sides) => write!(text, " -j SET --map-set {set} {} --map-mark", directions(*sides)),
+        Target::Remember(set, seconds) => {
+            write!(text, " -j SET --add-set {set} src --exist --timeout {seconds}")
+        }
+        Target::DestinationNat(endpoint) => write!(text, " -j DNAT --to-destination {endpoint}"),
+        Target::Masquerade => write!(text, " -j MASQUERADE --random-fully"),
+        Target::Reject(Reject::TcpReset) => write!(text, " -j REJECT --reject-with tcp-reset"),
+        Target::Reject(Reject::PortUnreachable) => {
+            let kind = match family {
+                IpFamily::V4 => "icmp-port-unreachable",
+                IpFamily::V6 => "icmp6-port-unreachable",
+            };
+            write!(text, " -j REJECT --reject-with {kind}")
+        }
+    };
+}
+
+fn interface_name(interface: Interface) -> String {
+    match interface {
+        Interface::AnyPod => format!("{POD_LINK_PREFIX}+"),
+        Interface::Loopback => "lo".to_owned(),
+    }
+}
+
+fn state_name(state: ConnState) -> &'static str {
+    match state {
+        ConnState::New => "NEW",
+        ConnState::Established => "ESTABLISHED",
+        ConnState::Related => "RELATED",
+        ConnState::Invalid => "INVALID",
+        ConnState::Untracked => "UNTRACKED",
+    }
+}
+
+fn directions(directions: Directions) -> &'static str {
+    match directions {
+        Directions::Src => "src",
+        Directions::Dst => "dst",
+        Directions::SrcSrc => "src,src",
+        Directions::DstDst => "dst,dst",
+        Directions::SrcDst => "src,dst",
+    }
+}
