@@ -19,7 +19,9 @@ pub struct Indexes {
 
 /// There are more things than numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} {things} are more than the {available} that the scratch mark bits can number: give `--scratch-mark` more bits")]
+#[error(
+    "{wanted} {things} are more than the {available} that the scratch mark bits can number: give `--scratch-mark` more bits"
+)]
 pub struct OutOfIndexes {
     /// `signatures` or `service ports`
     pub things: &'static str,

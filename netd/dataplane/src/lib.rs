@@ -4,13 +4,22 @@
 //! of application; all of that is pure. Only a [`kernel::Kernel`] touches anything. [`Dataplane`] is the whole as one value.
 
 pub mod compile;
+mod dataplane;
 pub mod facts;
+pub mod fake;
 pub mod index;
+pub mod kernel;
+pub mod linux;
 pub mod name;
+pub mod observed;
+pub mod plan;
 pub mod spec;
 pub mod text;
-mod tree;
+pub mod tree;
 
 pub use compile::{CompileError, compile};
+pub use dataplane::{Changes, Dataplane, DataplaneError};
 pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode};
+pub use kernel::{Kernel, KernelError};
+pub use linux::LinuxKernel;
 pub use spec::Spec;

@@ -51,6 +51,16 @@ impl ChainName {
         Self(format!("{}{}", &self.0[..CHAIN_NAME_MAX - 12], short_hash([self.0.as_str(), suffix], 12)))
     }
 
+    /// The tag of a chain made by [`ChainName::of`] with this kind.
+    pub(crate) fn tag_if(&self, kind: &str) -> Option<&str> {
+        self.0.strip_prefix(CHAIN_PREFIX)?.strip_prefix(kind)?.strip_prefix('-')
+    }
+
+    /// Whether the chain is `root` or one that [`ChainName::child`] made of it.
+    pub(crate) fn is_at_or_below(&self, root: &Self) -> bool {
+        self.0.strip_prefix(&root.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// The name as the kernel spells it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -84,6 +94,14 @@ impl SetName {
         Self(format!("{SET_PREFIX}{kind}-{}", tag(id)))
     }
 
+    /// The family of the set, if it has one.
+    pub(crate) fn family(&self) -> Option<IpFamily> {
+        if self.0.starts_with("mp-b-") {
+            return None;
+        }
+        IpFamily::ALL.into_iter().find(|family| self.0.ends_with(family.digit()))
+    }
+
     /// The name under which a set's replacement is built before the two are swapped.
     pub(crate) fn replacement(&self) -> Self {
         Self(format!("{SET_PREFIX}new-{}", short_hash([self.0.as_str()], TAG_MAX)))
@@ -110,7 +128,8 @@ impl fmt::Display for SetName {
 
 /// An identifier as part of a name: itself where it is short and plain (so that a person finds it again), its hash otherwise.
 pub(crate) fn tag(id: &str) -> String {
-    let plain = !id.is_empty() && id.len() <= TAG_MAX && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let plain =
+        !id.is_empty() && id.len() <= TAG_MAX && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if plain { id.to_owned() } else { short_hash([id], TAG_MAX) }
 }
 

@@ -8,6 +8,7 @@ use minipod_model::{IpFamily, LinkName, Protocol};
 
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName};
+use crate::tree::Tree;
 
 /// Everything of ours that the kernel should hold. Equal specs are equal kernel states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Spec {
     pub jumps: Vec<Jump>,
     /// our sets
     pub sets: BTreeMap<SetName, SetSpec>,
+    /// of [`Spec::chains`], those that lead from a mark to the chain of what it stands for, by their root
+    pub trees: BTreeMap<ChainKey, Tree>,
     /// the numbers under which rules find signatures and services
     pub indexes: Indexes,
 }
@@ -114,8 +117,6 @@ pub enum Match {
     Source(IpNet),
     /// destination address
     Destination(IpNet),
-    /// destination address is another
-    NotDestination(IpAddr),
     /// transport protocol
     Protocol(Protocol),
     /// ICMP of the chain's family
@@ -329,6 +330,20 @@ impl Rule {
         match &self.target {
             Target::Jump(chain) | Target::Goto(chain) => Some(chain),
             _ => None,
+        }
+    }
+}
+
+impl Target {
+    /// Whether the kernel takes the target in a table.
+    #[must_use]
+    pub fn is_allowed_in(&self, table: Table) -> bool {
+        match self {
+            Self::Drop => table != Table::Nat,
+            Self::Reject(_) => table == Table::Filter,
+            Self::DestinationNat(_) | Self::Masquerade => table == Table::Nat,
+            Self::MapMark(..) => table == Table::Mangle,
+            _ => true,
         }
     }
 }

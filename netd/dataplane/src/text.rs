@@ -1,6 +1,7 @@
 //! The one place that knows how `iptables` spells things: chains to `iptables-restore` text, and `iptables-save` text back to what
 //! is there.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use minipod_model::hash::short_hash;
@@ -8,8 +9,9 @@ use minipod_model::link::POD_LINK_PREFIX;
 use minipod_model::{IpFamily, Protocol};
 
 use crate::name::ChainName;
+use crate::observed::{HookKey, Observed, ObservedJump};
 use crate::spec::{
-    Chain, ConnState, Directions, Hook, Interface, Jump, Match, Reject, Rule, Table, Target,
+    Chain, ChainKey, ConnState, Directions, Hook, Interface, Jump, MarkValue, Match, Reject, Rule, Table, Target,
 };
 
 /// Comments of ours begin with this.
@@ -140,7 +142,6 @@ fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
         Match::NotOut(interface) => write!(text, " ! -o {}", interface_name(*interface)),
         Match::Source(net) => write!(text, " -s {net}"),
         Match::Destination(net) => write!(text, " -d {net}"),
-        Match::NotDestination(address) => write!(text, " ! -d {address}"),
         Match::Protocol(_) | Match::Icmp => Ok(()),
         Match::Icmpv6Type(kind) => write!(text, " -m icmp6 --icmpv6-type {kind}"),
         Match::HopLimit(limit) => write!(text, " -m hl --hl-eq {limit}"),
@@ -228,4 +229,113 @@ fn directions(directions: Directions) -> &'static str {
         Directions::DstDst => "dst,dst",
         Directions::SrcDst => "src,dst",
     }
+}
+
+/// What a jump matches, as `iptables` prints it.
+#[must_use]
+pub(crate) fn jump_matches(jump: &Jump) -> String {
+    let mut text = String::new();
+    for m in &jump.matches {
+        match_text(&mut text, m, None);
+    }
+    text.trim_start().to_owned()
+}
+
+/// Reads what `iptables-save` printed of a family. Never fails: what cannot be read is not ours or not as we left it.
+pub fn read_save(family: IpFamily, text: &str, observed: &mut Observed) {
+    let mut reader = Reader { family, table: None, positions: BTreeMap::new(), rules: BTreeMap::new(), observed };
+    for line in text.lines() {
+        reader.line(line);
+    }
+    reader.finish();
+}
+
+struct Reader<'a> {
+    family: IpFamily,
+    table: Option<Table>,
+    /// rules of built-in chains so far
+    positions: BTreeMap<HookKey, usize>,
+    /// rules of our chains, and the hash that the first one carries
+    rules: BTreeMap<ChainKey, (usize, Option<String>)>,
+    observed: &'a mut Observed,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix('*') {
+            self.table = Table::ALL.into_iter().find(|table| table_name(*table) == name.trim());
+            return;
+        }
+        let Some(table) = self.table else { return };
+        if let Some(name) = line.strip_prefix(':').and_then(|rest| rest.split_whitespace().next()) {
+            if let Some(name) = ChainName::parse(name) {
+                let key = ChainKey { family: self.family, table, name };
+                self.rules.entry(key.clone()).or_default();
+                self.observed.chains.entry(key).or_default();
+            }
+            return;
+        }
+        let Some(rest) = line.strip_prefix("-A ") else { return };
+        let Some((chain, rule)) = rest.split_once(' ') else { return };
+        if let Some(name) = ChainName::parse(chain) {
+            self.rule(ChainKey { family: self.family, table, name }, rule);
+        } else if let Some(hook) = HOOKS.into_iter().find(|hook| hook_name(*hook) == chain) {
+            self.built_in(HookKey { family: self.family, table, hook }, rule);
+        }
+    }
+
+    fn rule(&mut self, key: ChainKey, rule: &str) {
+        let (count, hash) = self.rules.entry(key.clone()).or_default();
+        if *count == 0 {
+            *hash = hash_in(rule);
+        }
+        *count += 1;
+        if let Some(leaf) = leaf_in(rule) {
+            self.observed.chains.entry(key).or_default().leaves.push(leaf);
+        }
+    }
+
+    fn built_in(&mut self, hook: HookKey, rule: &str) {
+        let position = self.positions.entry(hook).or_default();
+        *position += 1;
+        let mut words = rule.split_whitespace();
+        let target = words.find(|word| matches!(*word, "-j" | "-g")).and_then(|_| words.next());
+        if let Some(chain) = target.and_then(ChainName::parse) {
+            let jump = ObservedJump { position: *position, chain, text: rule.trim().to_owned() };
+            self.observed.jumps.entry(hook).or_default().push(jump);
+        }
+    }
+
+    fn finish(self) {
+        for (key, (count, hash)) in self.rules {
+            let as_many = |hash: &String| hash.rsplit_once(':').is_some_and(|(_, n)| n.parse() == Ok(count));
+            if let Some(chain) = self.observed.chains.get_mut(&key) {
+                chain.hash = hash.filter(as_many);
+            }
+        }
+    }
+}
+
+const HOOKS: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+/// The hash in a rule's comment. A comment without a blank is printed without quotes.
+fn hash_in(rule: &str) -> Option<String> {
+    let comment = rule.split_once("--comment ")?.1.trim_start_matches('"');
+    let hash = comment.strip_prefix(COMMENT_PREFIX)?;
+    let end = hash.find(|c: char| !c.is_ascii_hexdigit() && c != ':').unwrap_or(hash.len());
+    Some(hash[..end].to_owned())
+}
+
+/// The mark and the chain of a rule that leads from one to the other, whatever comment it has.
+fn leaf_in(rule: &str) -> Option<(MarkValue, ChainName)> {
+    let rest = rule.strip_prefix("-m mark --mark ")?;
+    let (mark, rest) = rest.split_once(' ')?;
+    let (value, mask) = mark.split_once('/').unwrap_or((mark, "0xffffffff"));
+    let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let chain = match words.as_slice() {
+        ["-g", chain] | ["-m", "comment", "--comment", _, "-g", chain] => ChainName::parse(chain)?,
+        _ => return None,
+    };
+    Some((MarkValue { value: number(value)?, mask: number(mask)? }, chain))
 }

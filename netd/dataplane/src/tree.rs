@@ -13,58 +13,59 @@ const LEVEL_BITS: u32 = 4;
 const LEAVES_MAX: usize = 16;
 
 /// The leaves of a tree: chains by index.
-pub(crate) type Leaves = BTreeMap<u32, ChainName>;
+pub type Leaves = BTreeMap<u32, ChainName>;
 
-/// The chains of the tree below `root`. A mark that no leaf has meets `otherwise`, rules of which the last is for every packet.
-pub(crate) fn build(
-    root: &ChainName,
-    leaves: &Leaves,
-    marks: MarkBits,
-    otherwise: &[Rule],
-) -> BTreeMap<ChainName, Chain> {
-    let mut chains = BTreeMap::new();
-    let leaves: Vec<(u32, &ChainName)> = leaves.iter().map(|(index, chain)| (*index, chain)).collect();
-    node(root, root, &leaves, marks.index_bits(), &Tree { marks, otherwise }, &mut chains);
-    chains
+/// A tree of chains as a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// where marks lead
+    pub leaves: Leaves,
+    /// the bits of a mark that are an index
+    pub marks: MarkBits,
+    /// what a mark meets that no leaf has; the last is for every packet
+    pub otherwise: Vec<Rule>,
 }
 
-struct Tree<'a> {
-    marks: MarkBits,
-    otherwise: &'a [Rule],
-}
-
-/// One chain: leaves that differ in their low `bits` bits only, sorted.
-fn node(
-    root: &ChainName,
-    name: &ChainName,
-    leaves: &[(u32, &ChainName)],
-    bits: u32,
-    tree: &Tree<'_>,
-    chains: &mut BTreeMap<ChainName, Chain>,
-) {
-    let all_bits = tree.marks.index_bits();
-    let mut rules = Vec::new();
-    if leaves.len() <= LEAVES_MAX {
-        rules.extend(leaves.iter().map(|(index, chain)| tree.rule(*index, 0, chain)));
-    } else {
-        let below = next_level(bits);
-        for group in leaves.chunk_by(|a, b| a.0 >> below == b.0 >> below) {
-            let first = group[0].0;
-            if let [(index, chain)] = group {
-                rules.push(tree.rule(*index, 0, chain));
-                continue;
-            }
-            let digits = (all_bits - below).div_ceil(LEVEL_BITS) as usize;
-            let child = root.child(&format!("{:0digits$x}", first >> below));
-            rules.push(tree.rule(first, below, &child));
-            node(root, &child, group, below, tree, chains);
-        }
+impl Tree {
+    /// The chains of the tree below and including `root`.
+    #[must_use]
+    pub fn chains(&self, root: &ChainName) -> BTreeMap<ChainName, Chain> {
+        let mut chains = BTreeMap::new();
+        let leaves: Vec<(u32, &ChainName)> = self.leaves.iter().map(|(index, chain)| (*index, chain)).collect();
+        self.node(root, root, &leaves, self.marks.index_bits(), &mut chains);
+        chains
     }
-    rules.extend_from_slice(tree.otherwise);
-    chains.insert(name.clone(), Chain::new(rules));
-}
 
-impl Tree<'_> {
+    /// One chain: leaves that differ in their low `bits` bits only, sorted.
+    fn node(
+        &self,
+        root: &ChainName,
+        name: &ChainName,
+        leaves: &[(u32, &ChainName)],
+        bits: u32,
+        chains: &mut BTreeMap<ChainName, Chain>,
+    ) {
+        let mut rules = Vec::new();
+        if leaves.len() <= LEAVES_MAX {
+            rules.extend(leaves.iter().map(|(index, chain)| self.rule(*index, 0, chain)));
+        } else {
+            let below = next_level(bits);
+            for group in leaves.chunk_by(|a, b| a.0 >> below == b.0 >> below) {
+                if let [(index, chain)] = group {
+                    rules.push(self.rule(*index, 0, chain));
+                    continue;
+                }
+                let first = group[0].0;
+                let digits = (self.marks.index_bits() - below).div_ceil(LEVEL_BITS) as usize;
+                let child = root.child(&format!("{:0digits$x}", first >> below));
+                rules.push(self.rule(first, below, &child));
+                self.node(root, &child, group, below, chains);
+            }
+        }
+        rules.extend_from_slice(&self.otherwise);
+        chains.insert(name.clone(), Chain::new(rules));
+    }
+
     /// Sends marks that agree with `index` in all but the low `below` bits to `chain`.
     fn rule(&self, index: u32, below: u32, chain: &ChainName) -> Rule {
         let mask = self.marks.mark_of(self.marks.index_max() >> below << below);
@@ -82,7 +83,7 @@ fn next_level(bits: u32) -> u32 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::build;
+    use super::Tree;
     use crate::facts::MarkBits;
     use crate::name::ChainName;
     use crate::spec::{Chain, Match, Rule, Target};
@@ -115,9 +116,10 @@ mod tests {
     fn check(marks: MarkBits, indexes: &[u32], bound: usize) {
         let root = ChainName::fixed("T");
         let leaves = indexes.iter().map(|index| (*index, leaf(*index))).collect();
-        let chains = build(&root, &leaves, marks, &[Rule::always(Target::Drop)]);
+        let tree = Tree { leaves, marks, otherwise: vec![Rule::always(Target::Drop)] };
+        let chains = tree.chains(&root);
         for index in 0..=marks.index_max().min(5000) {
-            let expected = leaves.get(&index).cloned();
+            let expected = tree.leaves.get(&index).cloned();
             let (found, met) = walk(&chains, &root, marks.mark_of(index) | 0x1234);
             assert_eq!(found, expected, "index {index:#x}");
             assert!(met <= bound, "index {index:#x} meets {met} rules");

@@ -66,9 +66,7 @@ impl Compiler<'_> {
         let to = ChainName::fixed("TO");
         let mut rules = vec![Rule::new(vec![Match::Set(gate.clone(), Directions::DstDst)], Target::Return)];
         if self.family == IpFamily::V6 {
-            rules.extend(
-                TO_POD.map(|kind| Rule::new(vec![Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)),
-            );
+            rules.extend(TO_POD.map(|kind| Rule::new(vec![Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)));
         }
         rules.push(Rule::always(Target::Drop));
         self.chain(Table::Mangle, to.clone(), Chain::new(rules));
@@ -78,8 +76,6 @@ impl Compiler<'_> {
 
 /// Link-local unicast and multicast.
 fn link_local() -> [IpNet; 2] {
-    let net = |first: u16, length| {
-        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
-    };
+    let net = |first: u16, length| IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length));
     [net(0xfe80, 10), net(0xff02, 16)]
 }

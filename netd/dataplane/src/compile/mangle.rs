@@ -3,20 +3,16 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use minipod_model::IpFamily;
+use minipod_model::{IpFamily, Protocol};
 
 use super::gate::{FROM_POD, gate_set};
 use super::{Compiler, state};
 use crate::facts::PodToNode;
 use crate::name::{ChainName, SetName};
-use crate::spec::{
-    Chain, ConnState, Directions, Hook, Interface, MarkValue, Match, Rule, Table, Target,
-};
-
-use minipod_model::Protocol;
+use crate::spec::{Chain, ConnState, Directions, Hook, Interface, MarkValue, Match, Rule, Table, Target};
 
 /// The index of each local pod's signature.
-pub(super) fn signature_set(family: IpFamily) -> SetName {
+pub(crate) fn signature_set(family: IpFamily) -> SetName {
     SetName::fixed("sig", family)
 }
 
@@ -26,12 +22,12 @@ pub(crate) fn next_set(family: IpFamily) -> SetName {
 }
 
 /// The tree from an index to a signature's egress chain.
-pub(crate) fn egress_tree() -> ChainName {
+pub(super) fn egress_tree() -> ChainName {
     ChainName::fixed("EGRESS-BY")
 }
 
 /// The tree from an index to a signature's ingress chain.
-pub(crate) fn ingress_tree() -> ChainName {
+pub(super) fn ingress_tree() -> ChainName {
     ChainName::fixed("INGRESS-BY")
 }
 
@@ -87,9 +83,7 @@ impl Compiler<'_> {
 
         let mut rules = self.before_policy();
         if self.family == IpFamily::V6 {
-            let discovery = |kind| {
-                Rule::new(vec![Match::Icmpv6Type(kind), Match::HopLimit(255)], Target::Return)
-            };
+            let discovery = |kind| Rule::new(vec![Match::Icmpv6Type(kind), Match::HopLimit(255)], Target::Return);
             rules.extend(FROM_POD.map(discovery));
         }
         match self.facts.pod_to_node {

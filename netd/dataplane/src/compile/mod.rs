@@ -7,6 +7,10 @@ mod mangle;
 mod services;
 mod signature;
 
+pub(crate) use mangle::{next_set, signature_set};
+pub(crate) use services::SERVICE;
+pub(crate) use signature::{EGRESS, INGRESS};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use minipod_model::IpFamily;
@@ -18,6 +22,7 @@ use crate::name::{ChainName, SetName};
 use crate::spec::{
     Chain, ChainKey, ConnState, Entry, Hook, Jump, MarkValue, Match, Rule, SetKind, SetSpec, Spec, Table, Target,
 };
+use crate::tree::Tree;
 
 /// Why no rules can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +54,7 @@ pub fn compile(intent: &Intent, facts: &NodeFacts, previous: &Indexes) -> Result
     let signature_tags: BTreeSet<String> = intent.signatures.keys().map(signature::tag_of).collect();
     let service_tags = services::tags(intent, facts);
     let indexes = Indexes {
-        signatures: index::assign(
-            "signatures",
-            &previous.signatures,
-            signature_tags.iter().map(String::as_str),
-            max,
-        )?,
+        signatures: index::assign("signatures", &previous.signatures, signature_tags.iter().map(String::as_str), max)?,
         services: index::assign("service ports", &previous.services, service_tags.iter().map(String::as_str), max)?,
     };
     let mut spec = Spec { indexes, ..Spec::default() };
@@ -97,6 +97,11 @@ impl Compiler<'_> {
         for (name, chain) in chains {
             self.chain(table, name, chain);
         }
+    }
+
+    fn tree(&mut self, table: Table, root: ChainName, tree: Tree) {
+        self.chains(table, tree.chains(&root));
+        self.spec.trees.insert(ChainKey { family: self.family, table, name: root }, tree);
     }
 
     fn jump(&mut self, table: Table, hook: Hook, matches: Vec<Match>, chain: ChainName) {

@@ -16,7 +16,7 @@ use crate::name::{ChainName, SetName};
 use crate::spec::{
     Chain, ConnState, Content, Directions, Entry, Hook, Interface, Match, Rule, SetKind, SetSpec, Table, Target,
 };
-use crate::tree::{self, Leaves};
+use crate::tree::{Leaves, Tree};
 
 /// Choices that one chain makes; more of them make a tree of chains, so that a service with many endpoints costs little more.
 const CHOICES_MAX: usize = 8;
@@ -30,7 +30,7 @@ pub(super) fn service_set(family: IpFamily) -> SetName {
 }
 
 /// The tree from an index to a service's chain.
-pub(crate) fn service_tree() -> ChainName {
+fn service_tree() -> ChainName {
     ChainName::fixed("SERVICE-BY")
 }
 
@@ -41,7 +41,12 @@ fn cluster_set(family: IpFamily) -> SetName {
 
 /// The tags of the service ports that get a chain.
 pub(super) fn tags(intent: &Intent, facts: &NodeFacts) -> BTreeSet<String> {
-    intent.services.iter().filter(|(front, back)| is_served(front, back, facts)).map(|(front, _)| tag_of(front)).collect()
+    intent
+        .services
+        .iter()
+        .filter(|(front, back)| is_served(front, back, facts))
+        .map(|(front, _)| tag_of(front))
+        .collect()
 }
 
 /// Whether connections to the address go anywhere: there are endpoints of its family, and it is not the cluster DNS, which answers
@@ -55,11 +60,6 @@ fn is_served(frontend: &Frontend, backends: &Backends, facts: &NodeFacts) -> boo
 fn tag_of(frontend: &Frontend) -> String {
     let Frontend { address, protocol, port } = frontend;
     short_hash([address.to_string().as_str(), protocol.as_str(), port.to_string().as_str()], 16)
-}
-
-/// What a tree does with a mark that none of its leaves has.
-pub(crate) fn unknown(clear_scratch: Rule) -> [Rule; 1] {
-    [clear_scratch]
 }
 
 impl Compiler<'_> {
@@ -92,8 +92,8 @@ impl Compiler<'_> {
         self.chain(Table::Mangle, find.clone(), Chain::new(vec![Rule::new(first, look_up)]));
         let enter = Rule::new(vec![Match::Set(map, Directions::DstDst)], Target::Goto(service_tree()));
         self.chain(Table::Nat, find.clone(), Chain::new(vec![enter]));
-        let otherwise = unknown(self.clear_scratch());
-        self.chains(Table::Nat, tree::build(&service_tree(), &leaves, self.facts.marks, &otherwise));
+        let otherwise = vec![self.clear_scratch()];
+        self.tree(Table::Nat, service_tree(), Tree { leaves, marks: self.facts.marks, otherwise });
         for table in [Table::Nat, Table::Mangle] {
             for hook in [Hook::Prerouting, Hook::Output] {
                 self.jump(table, hook, Vec::new(), find.clone());

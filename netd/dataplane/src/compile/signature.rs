@@ -11,7 +11,7 @@ use super::Compiler;
 use super::mangle::{egress_tree, ingress_tree, next_set, signature_set};
 use crate::name::{ChainName, SetName, tag};
 use crate::spec::{Chain, Content, Directions, Entry, Match, Rule, SetKind, SetSpec, Table, Target};
-use crate::tree::{self, Leaves};
+use crate::tree::{Leaves, Tree};
 
 /// Ports that one `multiport` match takes; a range counts twice (iptables-extensions(8)).
 const MULTIPORT_MAX: usize = 15;
@@ -34,11 +34,6 @@ pub(crate) fn group_sets(id: &GroupId, family: IpFamily) -> (SetName, SetName) {
 /// The set of a list of pairs.
 pub(crate) fn pairs_set(id: &PairsId, family: IpFamily) -> SetName {
     SetName::of("q", &id.0, family)
-}
-
-/// What a tree does with a mark that none of its leaves has: an address that belongs to no signature passes nothing (ruling 5).
-pub(crate) fn unknown() -> [Rule; 1] {
-    [Rule::always(Target::Drop)]
 }
 
 #[derive(Clone, Copy)]
@@ -64,8 +59,11 @@ impl Compiler<'_> {
             ingress.insert(index, into);
         }
         let marks = self.facts.marks;
-        self.chains(Table::Mangle, tree::build(&egress_tree(), &egress, marks, &unknown()));
-        self.chains(Table::Mangle, tree::build(&ingress_tree(), &ingress, marks, &unknown()));
+        for (root, leaves) in [(egress_tree(), egress), (ingress_tree(), ingress)] {
+            // An address that belongs to no signature passes nothing (ruling 5).
+            let otherwise = vec![Rule::always(Target::Drop)];
+            self.tree(Table::Mangle, root, Tree { leaves, marks, otherwise });
+        }
         self.signature_map();
         self.peer_sets();
     }
@@ -145,13 +143,7 @@ impl Compiler<'_> {
         let (pods, nets) = group_sets(id, self.family);
         let mut rules = vec![rule(vec![Match::Set(pods, direction)])];
         if group.nets.iter().any(|net| family_of(*net) == self.family) {
-            let mut matches = Vec::new();
-            // No `ipBlock` means the cluster DNS (ruling 19).
-            if let (Side::Egress, Some(dns)) = (side, self.family_facts.cluster_dns) {
-                matches.push(Match::NotDestination(dns));
-            }
-            matches.push(Match::Set(nets, direction));
-            rules.push(rule(matches));
+            rules.push(rule(vec![Match::Set(nets, direction)]));
         }
         rules
     }

@@ -1,0 +1,150 @@
+//! The kernel as far as a [`Plan`](crate::plan::Plan) needs it: the one interface through which anything is changed. There are two: the
+//! real one ([`crate::linux::LinuxKernel`]) and one that only remembers ([`crate::fake::FakeKernel`]); one suite of tests holds for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minipod_model::IpFamily;
+
+use crate::fake::Refusal;
+use crate::name::{ChainName, SetName};
+use crate::observed::{HookKey, Observed};
+use crate::plan::{Entries, Plan, Step};
+use crate::spec::{Chain, Entry, Jump, SetKind, Table};
+
+/// A kernel, or something that refuses what a kernel refuses. Every call is one change: it happens or it does not, except for lists of
+/// elements, of which those before a refused one are in effect.
+pub trait Kernel {
+    /// What is there of ours.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn observe(&mut self) -> Result<Observed, KernelError>;
+
+    /// Makes an empty set.
+    ///
+    /// # Errors
+    /// One of that name is there already.
+    fn create_set(&mut self, name: &SetName, kind: SetKind) -> Result<(), KernelError>;
+
+    /// Removes and adds elements, set by set in this order. What is there already gets its new mark; what is not there need not be
+    /// removed.
+    ///
+    /// # Errors
+    /// A set is missing or does not take an element.
+    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError>;
+
+    /// Exchanges two sets; rules see the other content at once.
+    ///
+    /// # Errors
+    /// One is missing, or they differ in type or family.
+    fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError>;
+
+    /// Destroys a set, also one that is not there.
+    ///
+    /// # Errors
+    /// A rule refers to it.
+    fn destroy_set(&mut self, name: &SetName) -> Result<(), KernelError>;
+
+    /// Replaces chains of a table and removes others, all or nothing.
+    ///
+    /// # Errors
+    /// A rule names a set or a chain that is not there, or a rule elsewhere leads to a chain that is to be removed.
+    fn restore(
+        &mut self,
+        family: IpFamily,
+        table: Table,
+        replace: &BTreeMap<ChainName, Chain>,
+        delete: &BTreeSet<ChainName>,
+    ) -> Result<(), KernelError>;
+
+    /// Makes a jump, first in its built-in chain and once.
+    ///
+    /// # Errors
+    /// Its chain is not there.
+    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError>;
+
+    /// Removes all jumps to a chain from a built-in chain.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError>;
+}
+
+/// Elements to add to or remove from a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetEdit<'a> {
+    /// take out
+    Remove(&'a SetName, &'a [Entry]),
+    /// put in
+    Add(&'a SetName, &'a Entries),
+}
+
+/// The kernel did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// sets
+    #[error("cannot change the node's sets")]
+    Sets(#[from] minipod_kernel::ipset::IpsetError),
+    /// rules
+    #[error("cannot change the node's rules")]
+    Rules(#[from] minipod_kernel::iptables::IptablesError),
+    /// a name that the kernel's interface does not take
+    #[error("`{0}` is no name of a set")]
+    SetName(String),
+    /// the fake kernel
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Applies a plan step by step, in its order. Elements that follow one another go in one exchange.
+///
+/// # Errors
+/// The first step that fails; those before it are in effect, so the caller has to observe anew.
+pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), KernelError> {
+    let mut edits = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::Remove { set, entries } => edits.push(SetEdit::Remove(set, entries)),
+            Step::Add { set, entries } => edits.push(SetEdit::Add(set, entries)),
+            other => {
+                flush(kernel, &mut edits)?;
+                execute_step(kernel, other)?;
+            }
+        }
+    }
+    flush(kernel, &mut edits)
+}
+
+fn flush(kernel: &mut impl Kernel, edits: &mut Vec<SetEdit<'_>>) -> Result<(), KernelError> {
+    if !edits.is_empty() {
+        kernel.edit_sets(edits)?;
+        edits.clear();
+    }
+    Ok(())
+}
+
+/// Applies one step.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelError> {
+    match step {
+        Step::CreateSet { name, kind, entries } => {
+            kernel.create_set(name, *kind)?;
+            kernel.edit_sets(&[SetEdit::Add(name, entries)])
+        }
+        Step::RemakeSet { name, beside, kind, entries } => {
+            kernel.destroy_set(beside)?;
+            kernel.create_set(beside, *kind)?;
+            kernel.edit_sets(&[SetEdit::Add(beside, entries)])?;
+            kernel.swap_sets(name, beside)?;
+            kernel.destroy_set(beside)
+        }
+        Step::Remove { set, entries } => kernel.edit_sets(&[SetEdit::Remove(set, entries)]),
+        Step::Add { set, entries } => kernel.edit_sets(&[SetEdit::Add(set, entries)]),
+        Step::Restore { family, table, replace, delete } => kernel.restore(*family, *table, replace, delete),
+        Step::EnsureJump(jump) => kernel.ensure_jump(jump),
+        Step::RemoveJump { hook, chain } => kernel.remove_jump(*hook, chain),
+        Step::DestroySet(name) => kernel.destroy_set(name),
+    }
+}

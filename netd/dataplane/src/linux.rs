@@ -1,0 +1,208 @@
+//! The real kernel: sets over netlink, rules through the iptables programs of the variant in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use minipod_kernel::ipset::{self, Batch, Edit, Element, Ipset, Mark, SetHeader, SetType};
+use minipod_kernel::iptables::{self, Iptables, Variant};
+use minipod_model::defaults::SET_PREFIX;
+use minipod_model::{IpFamily, LinkName, Protocol};
+
+use crate::compile::SET_ELEMENTS_MAX;
+use crate::kernel::{Kernel, KernelError, SetEdit};
+use crate::name::{ChainName, SetName};
+use crate::observed::{HookKey, Observed, ObservedSet};
+use crate::plan::Entries;
+use crate::spec::{Chain, Entry, Jump, MarkValue, SetKind, Table};
+use crate::text::{hook_name, jump_matches, read_save, restore_text};
+
+/// The kernel of the network namespace in which it was opened. The iptables programs run in the namespace of the calling thread, so the
+/// thread must be in the same one.
+#[derive(Debug)]
+pub struct LinuxKernel {
+    sets: Ipset,
+    rules: Iptables,
+}
+
+impl LinuxKernel {
+    /// Opens the kernel with the iptables variant in use, or the forced one.
+    ///
+    /// # Errors
+    /// Missing programs, kernel support or privileges.
+    pub fn open(variant: Option<Variant>) -> Result<Self, KernelError> {
+        Ok(Self { rules: Iptables::detect(variant)?, sets: Ipset::open()? })
+    }
+
+    /// The variant in use.
+    #[must_use]
+    pub fn variant(&self) -> Variant {
+        self.rules.variant()
+    }
+}
+
+impl Kernel for LinuxKernel {
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        let mut observed = Observed::default();
+        for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
+            read_save(family, &self.rules.save_all(family)?, &mut observed);
+        }
+        for (header, elements) in self.sets.dump(SET_PREFIX)? {
+            let Some(name) = SetName::parse(&header.name) else { continue };
+            observed.sets.insert(name, observed_set(&header, &elements));
+        }
+        Ok(observed)
+    }
+
+    fn create_set(&mut self, name: &SetName, kind: SetKind) -> Result<(), KernelError> {
+        Ok(self.sets.create(&set_name(name)?, &set_spec(kind))?)
+    }
+
+    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError> {
+        let mut lists = Vec::with_capacity(edits.len());
+        for edit in edits {
+            lists.push(match edit {
+                SetEdit::Remove(set, entries) => {
+                    (set_name(set)?, Edit::Remove, entries.iter().map(|entry| element(entry, None)).collect::<Vec<_>>())
+                }
+                SetEdit::Add(set, entries) => {
+                    (set_name(set)?, Edit::Add, entries.iter().map(|(entry, mark)| element(entry, *mark)).collect())
+                }
+            });
+        }
+        let batches: Vec<Batch<'_>> =
+            lists.iter().map(|(set, edit, elements)| Batch { set, edit: *edit, elements }).collect();
+        Ok(self.sets.edit(&batches)?)
+    }
+
+    fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError> {
+        Ok(self.sets.swap(&set_name(one)?, &set_name(other)?)?)
+    }
+
+    fn destroy_set(&mut self, name: &SetName) -> Result<(), KernelError> {
+        Ok(self.sets.ensure_destroyed(&set_name(name)?)?)
+    }
+
+    fn restore(
+        &mut self,
+        family: IpFamily,
+        table: Table,
+        replace: &BTreeMap<ChainName, Chain>,
+        delete: &BTreeSet<ChainName>,
+    ) -> Result<(), KernelError> {
+        Ok(self.rules.restore(family, &restore_text(family, table, replace, delete))?)
+    }
+
+    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
+        let there = iptables::Jump {
+            table: table(jump.table),
+            chain: hook_name(jump.hook).to_owned(),
+            target: jump.chain.to_string(),
+            matches: jump_matches(jump),
+        };
+        self.rules.ensure_first(jump.family, &there)?;
+        Ok(())
+    }
+
+    fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError> {
+        let there = iptables::Jump {
+            table: table(hook.table),
+            chain: hook_name(hook.hook).to_owned(),
+            target: chain.to_string(),
+            matches: String::new(),
+        };
+        self.rules.remove_jump(hook.family, &there)?;
+        Ok(())
+    }
+}
+
+fn table(table: Table) -> iptables::Table {
+    match table {
+        Table::Raw => iptables::Table::Raw,
+        Table::Mangle => iptables::Table::Mangle,
+        Table::Nat => iptables::Table::Nat,
+        Table::Filter => iptables::Table::Filter,
+    }
+}
+
+fn set_name(name: &SetName) -> Result<ipset::SetName, KernelError> {
+    ipset::SetName::new(name.as_str()).map_err(|_| KernelError::SetName(name.to_string()))
+}
+
+fn set_spec(kind: SetKind) -> ipset::SetSpec {
+    // The family of a bitmap is ignored.
+    let family = kind.family().unwrap_or(IpFamily::V4);
+    let mut spec = ipset::SetSpec::new(set_type(kind), family);
+    if kind.family().is_some() {
+        spec.maxelem = u32::try_from(SET_ELEMENTS_MAX).ok();
+    }
+    spec.skbinfo = kind.has_marks();
+    spec.timeout = matches!(kind, SetKind::HashIpTimeout(_)).then_some(0);
+    spec
+}
+
+fn set_type(kind: SetKind) -> SetType {
+    match kind {
+        SetKind::HashIp(_) | SetKind::HashIpMark(_) | SetKind::HashIpTimeout(_) => SetType::HashIp,
+        SetKind::HashNet(_) => SetType::HashNet,
+        SetKind::HashIpPort(_) | SetKind::HashIpPortMark(_) => SetType::HashIpPort,
+        SetKind::HashNetIface(_) => SetType::HashNetIface,
+        SetKind::BitmapPort => SetType::BitmapPort,
+    }
+}
+
+fn observed_set(header: &SetHeader, elements: &[Element]) -> ObservedSet {
+    let kind = observed_kind(header);
+    let is_hash = kind.is_some_and(|kind| kind.family().is_some());
+    let is_small = is_hash && header.maxelem.is_some_and(|max| (max as usize) < SET_ELEMENTS_MAX);
+    // What the kernel put in itself comes and goes by itself.
+    let ours = !matches!(kind, Some(SetKind::HashIpTimeout(_)) | None);
+    let entries = elements.iter().filter(|_| ours).filter_map(|element| {
+        let mark = element.mark.filter(|_| header.skbinfo);
+        Some((entry(&element.entry)?, mark.map(|mark| MarkValue { value: mark.value, mask: mark.mask })))
+    });
+    ObservedSet { kind, is_small, entries: entries.collect::<Entries>() }
+}
+
+fn observed_kind(header: &SetHeader) -> Option<SetKind> {
+    let plain = !header.skbinfo && header.timeout.is_none();
+    let marked = header.skbinfo && header.timeout.is_none();
+    match (header.kind?, header.family) {
+        (SetType::HashIp, Some(family)) if plain => Some(SetKind::HashIp(family)),
+        (SetType::HashIp, Some(family)) if marked => Some(SetKind::HashIpMark(family)),
+        (SetType::HashIp, Some(family)) if !header.skbinfo => Some(SetKind::HashIpTimeout(family)),
+        (SetType::HashNet, Some(family)) if plain => Some(SetKind::HashNet(family)),
+        (SetType::HashIpPort, Some(family)) if plain => Some(SetKind::HashIpPort(family)),
+        (SetType::HashIpPort, Some(family)) if marked => Some(SetKind::HashIpPortMark(family)),
+        (SetType::HashNetIface, Some(family)) if plain => Some(SetKind::HashNetIface(family)),
+        (SetType::BitmapPort, _) if plain => Some(SetKind::BitmapPort),
+        _ => None,
+    }
+}
+
+fn element(entry: &Entry, mark: Option<MarkValue>) -> Element {
+    let entry = match entry {
+        Entry::Ip(address) => ipset::Entry::Ip(*address),
+        Entry::Net(net) => ipset::Entry::Net(*net),
+        Entry::IpPort(address, protocol, port) => ipset::Entry::IpPort(*address, protocol.number(), *port),
+        Entry::NetIface(net, link) => ipset::Entry::NetIface(*net, link.as_str().to_owned()),
+        Entry::Port(port) => ipset::Entry::Port(*port),
+    };
+    Element { entry, timeout: None, mark: mark.map(|mark| Mark { value: mark.value, mask: mark.mask }) }
+}
+
+/// An element as we write it; `None` for one that we never write and so cannot name. It stays.
+fn entry(entry: &ipset::Entry) -> Option<Entry> {
+    Some(match entry {
+        ipset::Entry::Ip(address) => Entry::Ip(*address),
+        ipset::Entry::Net(net) => Entry::Net(*net),
+        ipset::Entry::IpPort(address, number, port) => {
+            let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == *number)?;
+            Entry::IpPort(*address, protocol, *port)
+        }
+        ipset::Entry::NetIface(net, link) => {
+            Entry::NetIface(IpNet::new(net.addr(), net.prefix_len()).ok()?, LinkName::parse(link)?)
+        }
+        ipset::Entry::Port(port) => Entry::Port(*port),
+        _ => return None,
+    })
+}
