@@ -1,0 +1,101 @@
+//! What makes processes in containers. `libcontainer` is the one implementation ([`crate::oci`]); another OCI runtime would
+//! be a second one.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use oci_spec::runtime::{Process, Spec};
+
+use crate::workload::Workload;
+
+/// The standard streams of a new process.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    /// the process's ends of three pipes (or files)
+    Pipes {
+        /// descriptor 0
+        stdin: OwnedFd,
+        /// descriptor 1
+        stdout: OwnedFd,
+        /// descriptor 2
+        stderr: OwnedFd,
+    },
+    /// a new terminal from the container's devpts
+    Terminal,
+}
+
+/// A new process.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// in the node's PID namespace; a child of the shim
+    pub(crate) pid: i32,
+    /// the controlling end of the terminal, with [`Stdio::Terminal`]
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Why there is no process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecutorError {
+    /// the specification could not be written down
+    #[error("cannot write the specification of container `{id}`")]
+    Write {
+        /// the container
+        id: String,
+        /// what refused
+        #[source]
+        source: std::io::Error,
+    },
+    /// the container could not be made
+    #[error("cannot make container `{id}`")]
+    Create {
+        /// the container
+        id: String,
+        /// what refused
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// the process could not be started
+    #[error("cannot start a process in container `{id}`")]
+    Start {
+        /// the container
+        id: String,
+        /// what refused
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// the terminal did not arrive
+    #[error("cannot take over the terminal of container `{id}`")]
+    Terminal {
+        /// the container
+        id: String,
+        /// what refused
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes containers and processes in them. Single-threaded; every call blocks for some milliseconds.
+pub(crate) trait Executor {
+    /// Makes a container whose first process waits for [`Executor::start`].
+    fn create(&self, id: &str, spec: &Spec, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError>;
+
+    /// Lets the first process execute its program.
+    fn start(&self, id: &str) -> Result<(), ExecutorError>;
+
+    /// Starts a process in a running container.
+    fn exec(&self, id: &str, process: &Process, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError>;
+
+    /// Forgets a container whose processes have ended; succeeds when there is nothing to forget.
+    fn forget(&self, id: &str) -> std::io::Result<()>;
+
+    /// Where the files of that container are, below the pod's directory.
+    fn bundle(&self, id: &str) -> std::path::PathBuf;
+}
+
+/// The names of what can be chosen, for the message that refuses another.
+pub(crate) const KNOWN: &str = "libcontainer";
+
+/// The executor of that name, `None` if there is none. Its files are kept in `directory`.
+pub(crate) fn by_name(name: &str, directory: &Path) -> Option<Box<dyn Executor>> {
+    (name == KNOWN).then(|| Box::new(crate::oci::Libcontainer::new(directory)) as Box<dyn Executor>)
+}

@@ -1,0 +1,254 @@
+//! Making, starting, signalling and burying containers, and processes in them.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+use std::rc::Rc;
+
+use anyhow::Context;
+use minipod_protocol::shim::{Container, Exec, Failure, Seccomp};
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
+
+use super::process::{Ends, Process, Role};
+use super::{Key, Pod, note};
+use crate::cri_log::LogFile;
+use crate::executor::{Spawned, Stdio};
+use crate::lifecycle::{Ended, NotStarted, Slot};
+use crate::overlay;
+use crate::seccomp::{Program, compile_default};
+use crate::spec::{PodFiles, compile_process, compile_spec, unknown_capability};
+use crate::workload::{Workload, environment};
+
+/// A program is executed within this time, or has failed.
+const EXECUTION_MILLIS: u16 = 10_000;
+
+impl Pod {
+    pub(super) fn start_container(&mut self, slot: Slot, attempt: u32) {
+        let container = self.container(slot).clone();
+        let started = self.make_container(&container, slot, attempt);
+        let now = self.now();
+        match started {
+            Ok(pid) => self.life.started(slot, pid, now),
+            Err(why) => {
+                self.bury(&container);
+                self.life.not_started(slot, why, now);
+            }
+        }
+    }
+
+    fn make_container(&mut self, container: &Container, slot: Slot, attempt: u32) -> Result<i32, NotStarted> {
+        let failed = |error: anyhow::Error| NotStarted::Create(format!("{error:#}"));
+        let Made { pid, ends, report, log } = self.create(container, attempt).map_err(failed)?;
+        self.executor.start(&container.name).map_err(|error| failed(error.into()))?;
+        if let Some(message) = outcome(report).map_err(failed)? {
+            return Err(NotStarted::Start(message));
+        }
+        let interactive = container.stdin && container.tty;
+        let process = Process::new(pid, Role::Container(slot), ends, Some(log), interactive)
+            .map_err(|error| failed(error.into()))?;
+        let key = self.new_key();
+        self.processes.insert(key, process);
+        Ok(pid)
+    }
+
+    fn create(&mut self, container: &Container, attempt: u32) -> anyhow::Result<Made> {
+        if let Some(name) = unknown_capability(&container.capabilities) {
+            anyhow::bail!("container `{}` asks for the unknown capability `{name}`", container.name);
+        }
+        // what an earlier start has left
+        self.executor.forget(&container.name).context("cannot remove the earlier container")?;
+        let log = LogFile::open(&container.log_directory, attempt)
+            .with_context(|| format!("cannot open the log in `{}`", container.log_directory.display()))?;
+        let rootfs = overlay::ensure_fresh_rootfs(container)?;
+        make_directory_inside(&rootfs, Path::new(&container.working_dir))
+            .with_context(|| format!("cannot make the working directory `{}`", container.working_dir))?;
+        let files = PodFiles { shm: &self.shm, etc: &self.etc };
+        let spec = compile_spec(container, &rootfs, &self.cgroup_of(container), &files)?;
+        let env = environment(&container.env, std::iter::empty(), container.tty);
+        let (report, workload) = self.workload(container, env)?;
+        let (stdio, ours) = streams(container, container.tty, container.stdin)?;
+        let spawned = self.executor.create(&container.name, &spec, workload, stdio)?;
+        let pid = spawned.pid;
+        Ok(Made { pid, ends: ours.complete(spawned)?, report, log })
+    }
+
+    fn workload(&mut self, container: &Container, env: Vec<String>) -> anyhow::Result<(OwnedFd, Workload)> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+        let mut capabilities = container.capabilities.clone();
+        if self.cgroups.lacks_device_control() {
+            // where no cgroup limits devices, a device node of the container's own would open the node's disks
+            capabilities.retain(|name| name != "CAP_MKNOD");
+        }
+        let seccomp = match container.seccomp {
+            Seccomp::Unconfined => None,
+            Seccomp::RuntimeDefault => Some(self.filter(&capabilities)?),
+        };
+        let report = Rc::new(writer);
+        Ok((reader, Workload { capabilities, seccomp, env, report, home: std::cell::RefCell::new(None) }))
+    }
+
+    fn filter(&mut self, capabilities: &[String]) -> anyhow::Result<Rc<Program>> {
+        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == capabilities) {
+            return Ok(Rc::clone(program));
+        }
+        let program = Rc::new(compile_default(capabilities)?);
+        self.filters.push((capabilities.to_vec(), Rc::clone(&program)));
+        Ok(program)
+    }
+
+    fn cgroup_of(&self, container: &Container) -> String {
+        format!("{}/{}", self.sandbox.cgroup, container.name)
+    }
+
+    /// Starts a process in a running container.
+    pub(super) fn exec(&mut self, exec: &Exec) -> Result<Key, Failure> {
+        let slot = self.life.running(&exec.container)?;
+        let container = self.container(slot).clone();
+        self.exec_in(&container, exec)
+            .map_err(|error| Failure { reason: "StartError".into(), message: format!("{error:#}") })
+    }
+
+    fn exec_in(&mut self, container: &Container, exec: &Exec) -> anyhow::Result<Key> {
+        anyhow::ensure!(!exec.args.is_empty(), "no command to execute in container `{}`", container.name);
+        let env = environment(&container.env, exec.env.iter(), exec.tty);
+        let process = compile_process(container, &exec.args, &env, exec.tty)?;
+        let (report, workload) = self.workload(container, env)?;
+        let (stdio, ours) = streams(container, exec.tty, exec.stdin)?;
+        let spawned = self.executor.exec(&container.name, &process, workload, stdio);
+        // the report says best what went wrong, where there is one
+        if let Some(message) = outcome(report)? {
+            anyhow::bail!(message);
+        }
+        let spawned = spawned?;
+        let pid = spawned.pid;
+        let process = Process::new(pid, Role::Exec, ours.complete(spawned)?, None, false)?;
+        if let Some(size) = exec.size {
+            process.resize(size);
+        }
+        let key = self.new_key();
+        self.processes.insert(key, process);
+        Ok(key)
+    }
+
+    pub(super) fn signal_container(&self, slot: Slot, signal: i32) {
+        let process = self.processes.values().find(|process| process.role == Role::Container(slot));
+        if let Some(process) = process {
+            send_signal(process.pid, signal);
+        }
+    }
+
+    /// A child of the shim has ended. One that is unknown was a helper of the executor.
+    pub(super) fn process_ended(&mut self, pid: i32, code: i32, signal: Option<i32>) {
+        let Some((key, role)) =
+            self.processes.iter().find(|(_, process)| process.pid == pid).map(|(key, process)| (*key, process.role))
+        else {
+            return;
+        };
+        self.end_streams(key, code);
+        self.processes.remove(&key);
+        if let Role::Container(slot) = role {
+            let container = self.container(slot).clone();
+            let out_of_memory = self.cgroups.memory_kills(&self.cgroup_of(&container)) > 0;
+            self.bury(&container);
+            let now = self.now();
+            self.life.exited(slot, Ended { code, signal, out_of_memory }, now);
+        }
+    }
+
+    /// Removes what is left of a container that has ended, but not its log.
+    fn bury(&self, container: &Container) {
+        if let Err(error) = self.cgroups.remove(&self.cgroup_of(container)) {
+            note(&format!("{:#}", anyhow::Error::from(error)));
+        }
+        if let Err(error) = self.executor.forget(&container.name) {
+            note(&format!("cannot remove the state of container `{}`: {error}", container.name));
+        }
+        overlay::unmount(&overlay::rootfs_of(container));
+    }
+}
+
+/// A container whose first process waits.
+struct Made {
+    pid: i32,
+    ends: Ends,
+    report: OwnedFd,
+    log: LogFile,
+}
+
+/// The shim's ends, as far as they are known before the process.
+enum Ours {
+    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
+    Terminal,
+}
+
+impl Ours {
+    fn complete(self, spawned: Spawned) -> anyhow::Result<Ends> {
+        match self {
+            Self::Pipes { stdin, stdout, stderr } => Ok(Ends::Pipes { stdin, stdout, stderr }),
+            Self::Terminal => Ok(Ends::Terminal(spawned.terminal.context("the executor gave no terminal")?)),
+        }
+    }
+}
+
+fn streams(container: &Container, tty: bool, stdin: bool) -> anyhow::Result<(Stdio, Ours)> {
+    if tty {
+        return Ok((Stdio::Terminal, Ours::Terminal));
+    }
+    let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
+    let (their_stdin, our_stdin) = if stdin {
+        let (reader, writer) = pipe()?;
+        (reader, Some(writer))
+    } else {
+        (OwnedFd::from(File::open("/dev/null").context("cannot open /dev/null")?), None)
+    };
+    let ((our_stdout, their_stdout), (our_stderr, their_stderr)) = (pipe()?, pipe()?);
+    // so that a program that is not root can open /dev/stdout
+    for end in [&their_stdout, &their_stderr] {
+        fchown(end, Some(Uid::from_raw(container.uid)), Some(Gid::from_raw(container.gid)))
+            .context("cannot give a pipe to the container's user")?;
+    }
+    let stdio = Stdio::Pipes { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
+    Ok((stdio, Ours::Pipes { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+}
+
+/// Waits until the program is executed; the message if it was not.
+fn outcome(report: OwnedFd) -> anyhow::Result<Option<String>> {
+    let mut descriptors = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut descriptors, PollTimeout::from(EXECUTION_MILLIS)).context("cannot wait for the program")?;
+    anyhow::ensure!(ready > 0, "the program was not executed within {} s", EXECUTION_MILLIS / 1000);
+    let mut message = String::new();
+    File::from(report).read_to_string(&mut message).context("cannot read why the program was not executed")?;
+    Ok((!message.is_empty()).then_some(message))
+}
+
+/// Makes a directory below the root file system, as far as no symbolic link is on the way.
+fn make_directory_inside(rootfs: &Path, directory: &Path) -> std::io::Result<()> {
+    let mut path = rootfs.to_owned();
+    for component in directory.components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::RootDir | Component::CurDir => continue,
+            Component::ParentDir | Component::Prefix(_) => return Ok(()),
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir(&path)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to a child; one that has just ended is a zombie until it is waited for, so the number is still its own.
+pub(super) fn send_signal(pid: i32, signal: i32) {
+    if let Ok(signal) = Signal::try_from(signal)
+        && pid > 0
+    {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
