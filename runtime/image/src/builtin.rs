@@ -172,12 +172,12 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
 fn config_of(diff_id: &Digest, server: bool) -> Result<Vec<u8>, serde_json::Error> {
     let settings = if server {
         NewSettings {
-            entrypoint: vec!["/hello-app"],
+            entrypoint: vec!["/hello-app".to_owned()],
             exposed_ports: BTreeMap::from([("8080/tcp", BTreeMap::new())]),
             ..NewSettings::default()
         }
     } else {
-        NewSettings { cmd: vec!["/bin/sleep", "infinity"], ..NewSettings::default() }
+        NewSettings { cmd: vec!["/bin/sleep".to_owned(), "infinity".to_owned()], ..NewSettings::default() }
     };
     serde_json::to_vec(&NewConfig {
         created: "1970-01-01T00:00:00Z",

@@ -172,29 +172,29 @@ impl ImageConfig {
 }
 
 /// What a configuration of ours says, written as the OCI image specification wants it.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct NewConfig<'a> {
     pub(crate) created: &'a str,
     pub(crate) architecture: &'a str,
     pub(crate) os: &'a str,
-    pub(crate) config: NewSettings<'a>,
+    pub(crate) config: NewSettings,
     pub(crate) rootfs: NewRootfs,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct NewSettings<'a> {
+pub(crate) struct NewSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) entrypoint: Vec<&'a str>,
+    pub(crate) entrypoint: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) cmd: Vec<&'a str>,
+    pub(crate) cmd: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) env: Vec<&'a str>,
+    pub(crate) env: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) exposed_ports: BTreeMap<&'a str, BTreeMap<(), ()>>,
+    pub(crate) exposed_ports: BTreeMap<&'static str, BTreeMap<(), ()>>,
 }
 
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct NewRootfs {
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,

@@ -1,15 +1,17 @@
 //! The door to everything: a name and a pull policy in, layers and configuration out.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::task::JoinError;
 
 use crate::builtin::{self, BuiltinError};
 use crate::digest::Digest;
+use crate::import::{self, ImportError, Imported, RootfsSettings};
 use crate::progress::Progress;
+use crate::pull::{Pull, PullError, Turns};
 use crate::reference::{Reference, ReferenceError};
 use crate::registries::{Registries, RegistriesError};
 use crate::store::{ImageRef, ImageSummary, Removed, Store, StoreError};
@@ -42,7 +44,9 @@ pub struct Images {
     store: Store,
     options: Arc<Options>,
     /// one pull of a name at a time
-    pulls: Arc<Mutex<HashMap<Reference, Arc<tokio::sync::Mutex<()>>>>>,
+    name_turns: Turns<Reference>,
+    /// one fetch of a layer at a time
+    layer_turns: Turns<Digest>,
 }
 
 /// Why there is no image.
@@ -57,12 +61,21 @@ pub enum ImageError {
         /// the complete name
         reference: Reference,
     },
+    /// the registry or what came from it
+    #[error(transparent)]
+    Pull(#[from] PullError),
     /// the mirrors
     #[error(transparent)]
     Registries(#[from] RegistriesError),
     /// the built-in image
     #[error(transparent)]
     Builtin(#[from] BuiltinError),
+    /// a name of ours for something else
+    #[error("the name `{0}` is reserved for the built-in images; choose one outside `minipod.local/`")]
+    Reserved(Reference),
+    /// a file
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// the store
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,10 +89,13 @@ impl ImageError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Reference(_) => "InvalidImageName",
+            Self::Reference(_) | Self::Reserved(_) => "InvalidImageName",
             Self::NeverPull { .. } => "ErrImageNeverPull",
             Self::Store(_) => "ImageInspectError",
-            Self::Registries(_) | Self::Builtin(_) | Self::Aborted(_) => "ErrImagePull",
+            Self::Pull(PullError::Unreachable { .. }) => "RegistryUnavailable",
+            Self::Pull(_) | Self::Registries(_) | Self::Builtin(_) | Self::Import(_) | Self::Aborted(_) => {
+                "ErrImagePull"
+            }
         }
     }
 }
@@ -88,7 +104,7 @@ impl Images {
     /// Opens the store (making it where it is missing) and sweeps what dead processes left.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let store = Store::open(&options.directory)?;
-        Ok(Self { store, options: Arc::new(options), pulls: Arc::default() })
+        Ok(Self { store, options: Arc::new(options), name_turns: Turns::default(), layer_turns: Turns::default() })
     }
 
     /// The store itself.
@@ -108,7 +124,7 @@ impl Images {
         if builtin::is_builtin(&reference) {
             return self.ensure_builtin(reference).await;
         }
-        let turn = self.turn(&reference);
+        let turn = self.name_turns.of(&reference);
         let _turn = turn.lock().await;
         if policy != PullPolicy::Always
             && let Some(image) = self.present(&reference).await?
@@ -119,8 +135,31 @@ impl Images {
             return Err(ImageError::NeverPull { reference });
         }
         let registries = Registries::load(&self.options.registries)?;
-        let _source = (registries.source_of(&reference), progress);
-        Err(ImageError::NeverPull { reference })
+        let source = registries.source_of(&reference);
+        let pull = Pull::new(&reference, source, &self.store, progress, self.layer_turns.clone())?;
+        Ok(pull.run().await?)
+    }
+
+    /// Brings in the images of an archive (docker save or OCI, compressed or not). With `name` the archive must have one image,
+    /// which gets that name.
+    pub async fn import_archive(&self, path: &Path, name: Option<&str>) -> Result<Vec<Imported>, ImageError> {
+        let name = name.map(parse_foreign).transpose()?;
+        let (store, path) = (self.store.clone(), path.to_owned());
+        let import = tokio::task::spawn_blocking(move || import::import_archive(&store, &path, name.as_ref()));
+        Ok(import.await??)
+    }
+
+    /// Makes an image of a directory or tar file that is a plain root file system.
+    pub async fn import_rootfs(
+        &self,
+        path: &Path,
+        name: &str,
+        settings: RootfsSettings,
+    ) -> Result<Imported, ImageError> {
+        let name = parse_foreign(name)?;
+        let (store, path) = (self.store.clone(), path.to_owned());
+        let import = tokio::task::spawn_blocking(move || import::import_rootfs(&store, &path, &name, &settings));
+        Ok(import.await??)
     }
 
     /// All images in the store.
@@ -154,16 +193,16 @@ impl Images {
 
     async fn ensure_builtin(&self, reference: Reference) -> Result<ImageRef, ImageError> {
         let everything: Reference = builtin::HELLO_APP.parse()?;
-        let turn = self.turn(&everything);
+        let turn = self.name_turns.of(&everything);
         let _turn = turn.lock().await;
         let (store, options) = (self.store.clone(), Arc::clone(&self.options));
         let made = tokio::task::spawn_blocking(move || builtin::ensure(&store, options.builtin.as_deref(), &reference));
         Ok(made.await??)
     }
+}
 
-    fn turn(&self, reference: &Reference) -> Arc<tokio::sync::Mutex<()>> {
-        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
-        pulls.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(pulls.entry(reference.clone()).or_default())
-    }
+/// A name for what is not built in.
+fn parse_foreign(name: &str) -> Result<Reference, ImageError> {
+    let reference: Reference = name.parse()?;
+    if builtin::is_builtin(&reference) { Err(ImageError::Reserved(reference)) } else { Ok(reference) }
 }
