@@ -19,7 +19,7 @@ pub(super) const SANDBOX_FAILED: &str = "FailedCreatePodSandBox";
 /// One answer is waited for this long.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The end of a pod waits this long for netd to release its network.
-const RELEASE: Duration = Duration::from_secs(10);
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// What the pod has of a network.
 #[derive(Debug)]

@@ -164,7 +164,7 @@ fn the_first_attach_to_an_interactive_container_sees_what_was_written_before() {
         c.tty = true;
     });
     let mut pod = pod.start();
-    pod.wait_log("a", "early\r");
+    pod.wait_log("a", "early");
     let mut session = pod.begin_attach("a");
     session.read_until("early\r\n");
     session.send(Channel::Stdin, b"exit 3\n");
