@@ -70,6 +70,46 @@ pub trait Kernel {
     fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError>;
 }
 
+impl<K: Kernel + ?Sized> Kernel for &mut K {
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        (**self).observe()
+    }
+
+    fn create_set(&mut self, name: &SetName, kind: SetKind) -> Result<(), KernelError> {
+        (**self).create_set(name, kind)
+    }
+
+    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError> {
+        (**self).edit_sets(edits)
+    }
+
+    fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError> {
+        (**self).swap_sets(one, other)
+    }
+
+    fn destroy_set(&mut self, name: &SetName) -> Result<(), KernelError> {
+        (**self).destroy_set(name)
+    }
+
+    fn restore(
+        &mut self,
+        family: IpFamily,
+        table: Table,
+        replace: &BTreeMap<ChainName, Chain>,
+        delete: &BTreeSet<ChainName>,
+    ) -> Result<(), KernelError> {
+        (**self).restore(family, table, replace, delete)
+    }
+
+    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
+        (**self).ensure_jump(jump)
+    }
+
+    fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError> {
+        (**self).remove_jump(hook, chain)
+    }
+}
+
 /// Elements to add to or remove from a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetEdit<'a> {

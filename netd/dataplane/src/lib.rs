@@ -8,6 +8,7 @@ mod dataplane;
 pub mod facts;
 pub mod fake;
 pub mod index;
+pub mod interpret;
 pub mod kernel;
 pub mod linux;
 pub mod name;

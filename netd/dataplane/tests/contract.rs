@@ -1,0 +1,177 @@
+//! One suite for the fake and the real kernel, so that the fake cannot drift. The real one runs in a network namespace of its own and
+//! needs root.
+
+mod sample;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use minipod_kernel::iptables::Variant;
+use minipod_kernel::netns::NetNs;
+use minipod_model::IpFamily;
+use netd_dataplane::fake::FakeKernel;
+use netd_dataplane::name::{ChainName, SetName};
+use netd_dataplane::observed::Observed;
+use netd_dataplane::spec::{Chain, Directions, Match, Rule, SetKind, Table, Target};
+use netd_dataplane::{Dataplane, Kernel, LinuxKernel};
+use sample::{changed, facts, little, rich};
+
+/// Runs a test with the real kernel in an empty network namespace, for each variant of iptables.
+fn on_linux(test: impl Fn(LinuxKernel) + Sync) {
+    for variant in Variant::ALL {
+        let netns = NetNs::create().expect("this test needs root: cannot make a network namespace");
+        netns.run(|| test(LinuxKernel::open(Some(variant)).expect("iptables, ipset and root"))).expect("a namespace");
+    }
+}
+
+fn run(program: &str, arguments: &str) {
+    let status = Command::new(program).args(arguments.split_whitespace()).status().expect("the program runs");
+    assert!(status.success(), "{program} {arguments}");
+}
+
+fn what_is_applied_is_there(kernel: impl Kernel) {
+    let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+    assert!(dataplane.is_empty());
+    for intent in [little(), rich(), changed(), rich(), little(), changed()] {
+        dataplane.apply(&intent, &facts()).expect("applies");
+        let wanted = Observed::of(dataplane.spec().expect("was applied"));
+        let there = dataplane.kernel().observe().expect("observes");
+        assert_eq!(there.sets, wanted.sets);
+        assert_eq!(there.jumps, wanted.jumps);
+        assert_eq!(there.chains, wanted.chains);
+        let again = dataplane.apply(&intent, &facts()).expect("applies");
+        assert!(again.is_empty(), "{again:?}");
+        let repaired = dataplane.repair().expect("repairs");
+        assert!(repaired.is_empty(), "{repaired:?}");
+    }
+}
+
+#[test]
+fn what_is_applied_is_there_on_the_fake() {
+    what_is_applied_is_there(FakeKernel::default());
+}
+
+#[test]
+fn what_is_applied_is_there_on_linux() {
+    on_linux(what_is_applied_is_there);
+}
+
+fn everything_of_ours_is_removed(kernel: impl Kernel) {
+    let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+    dataplane.apply(&rich(), &facts()).expect("applies");
+    dataplane.remove_all().expect("removes");
+    assert!(dataplane.kernel().observe().expect("observes").is_empty());
+    dataplane.remove_all().expect("removes nothing");
+    dataplane.apply(&rich(), &facts()).expect("applies again");
+}
+
+#[test]
+fn everything_of_ours_is_removed_from_the_fake() {
+    everything_of_ours_is_removed(FakeKernel::default());
+}
+
+#[test]
+fn everything_of_ours_is_removed_from_linux() {
+    on_linux(everything_of_ours_is_removed);
+}
+
+fn what_is_there_is_adopted(mut kernel: impl Kernel) {
+    let mut first = Dataplane::adopt(&mut kernel).expect("adopts nothing");
+    first.apply(&rich(), &facts()).expect("applies");
+    drop(first);
+    let mut second = Dataplane::adopt(&mut kernel).expect("adopts");
+    assert!(!second.is_empty());
+    let changes = second.apply(&rich(), &facts()).expect("applies");
+    assert!(changes.is_empty(), "{changes:?}");
+    let changes = second.apply(&changed(), &facts()).expect("applies");
+    assert!(!changes.is_empty());
+}
+
+#[test]
+fn what_is_there_is_adopted_on_the_fake() {
+    what_is_there_is_adopted(FakeKernel::default());
+}
+
+#[test]
+fn what_is_there_is_adopted_on_linux() {
+    on_linux(what_is_there_is_adopted);
+}
+
+fn the_kernel_refuses(mut kernel: impl Kernel) {
+    let set = SetName::parse("mp-x4").expect("a name");
+    let chain = ChainName::parse("MP-X").expect("a name");
+    let nothing = BTreeSet::new();
+    let naming = |set: &SetName| {
+        let rule = Rule::new(vec![Match::Set(set.clone(), Directions::Src)], Target::Return);
+        BTreeMap::from([(chain.clone(), Chain::new(vec![rule]))])
+    };
+    let (v4, mangle) = (IpFamily::V4, Table::Mangle);
+    kernel.restore(v4, mangle, &naming(&set), &nothing).expect_err("the set is unknown");
+    assert!(kernel.observe().expect("observes").is_empty(), "a refused restore leaves nothing");
+
+    kernel.create_set(&set, SetKind::HashIp(v4)).expect("a set");
+    kernel.create_set(&set, SetKind::HashIp(v4)).expect_err("it is there already");
+    kernel.restore(v4, mangle, &naming(&set), &nothing).expect("the set is known now");
+    kernel.destroy_set(&set).expect_err("a rule refers to it");
+    let dangling = Chain::new(vec![Rule::always(Target::Jump(ChainName::parse("MP-NONE").expect("a name")))]);
+    kernel
+        .restore(v4, mangle, &BTreeMap::from([(ChainName::parse("MP-Y").expect("a name"), dangling)]), &nothing)
+        .expect_err("a rule to an unknown chain");
+    for (table, target) in [(Table::Nat, Target::Drop), (Table::Mangle, Target::Masquerade)] {
+        let chain = Chain::new(vec![Rule::always(target)]);
+        let name = ChainName::parse("MP-Z").expect("a name");
+        kernel.restore(v4, table, &BTreeMap::from([(name, chain)]), &nothing).expect_err("not in this table");
+    }
+    kernel.restore(v4, mangle, &BTreeMap::new(), &BTreeSet::from([chain.clone()])).expect("nothing leads there");
+    kernel.destroy_set(&set).expect("nothing refers to it");
+    kernel.destroy_set(&set).expect("gone already");
+    assert!(kernel.observe().expect("observes").is_empty());
+}
+
+#[test]
+fn the_fake_refuses_what_linux_refuses() {
+    the_kernel_refuses(FakeKernel::default());
+}
+
+#[test]
+fn linux_refuses_what_the_fake_refuses() {
+    on_linux(the_kernel_refuses);
+}
+
+#[test]
+fn what_somebody_changed_is_put_right() {
+    on_linux(|kernel| {
+        let variant = kernel.variant();
+        let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+        run(&format!("iptables-{variant}"), "-A FORWARD -j ACCEPT");
+        dataplane.apply(&rich(), &facts()).expect("applies");
+        let before = dataplane.kernel().observe().expect("observes");
+        let tampering = [
+            ("", "-F FORWARD"),
+            ("", "-F"),
+            ("", "-t mangle -F"),
+            ("", "-t mangle -D MP-VERDICT 1"),
+            ("", "-t mangle -I MP-VERDICT 1 -j RETURN"),
+            ("", "-t mangle -R MP-VERDICT 1 -j RETURN"),
+            ("", "-t mangle -I FORWARD 1 -j ACCEPT"),
+            ("", "-t raw -D PREROUTING 1"),
+            ("", "-t nat -F MP-SERVICES"),
+            ("ipset", "flush mp-sig4"),
+            ("ipset", "del mp-p-foo-4 10.244.1.2"),
+            ("ipset", "add mp-p-foo-4 10.244.1.99"),
+            ("ipset", "add mp-sig4 10.244.1.1 skbmark 0x10000/0xffff0000"),
+        ];
+        for (program, arguments) in tampering {
+            match program {
+                "" => run(&format!("iptables-{variant}"), arguments),
+                program => run(program, &format!("-exist {arguments}")),
+            }
+            let changes = dataplane.repair().expect("repairs");
+            assert!(!changes.is_empty(), "{arguments}");
+            assert_eq!(dataplane.kernel().observe().expect("observes"), before, "{arguments}");
+        }
+        // What is not ours stays.
+        let save = Command::new(format!("iptables-{variant}-save")).output().expect("the program runs");
+        assert!(String::from_utf8_lossy(&save.stdout).contains("-A FORWARD -j ACCEPT") || variant == Variant::Nft);
+    });
+}
