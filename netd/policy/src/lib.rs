@@ -17,8 +17,6 @@ pub mod object;
 pub mod packet;
 pub mod read;
 mod services;
-#[cfg(test)]
-mod testing;
 
 pub use index::{Change, Cluster, Index, Listed, Options};
 pub use packet::{Packet, Transport};

@@ -1,0 +1,10 @@
+//! What objects mean, tested on whole values: `docs/semantics.md` row by row and ruling by ruling, and the compiler against the
+//! reference evaluator.
+
+mod matrix;
+mod oracle;
+mod order;
+mod reading;
+mod rulings;
+mod services;
+mod support;
