@@ -1,1 +1,12 @@
-//! The command line.
+//! cli
+mod age;
+mod client;
+mod columns;
+mod failure;
+mod jsonpath;
+mod kind;
+mod manifest;
+mod merge;
+mod sorted;
+mod table;
+mod yaml;
