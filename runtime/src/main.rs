@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The `minipod` program. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    minipod::cli::main()
+}

@@ -1,0 +1,69 @@
+//! Whether the daemon runs, and what it has.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::ListParams;
+
+use super::super::context::Context;
+use super::super::failure::Exit;
+use super::super::{container, out, version};
+use crate::node::lock::running;
+
+/// `node status`: ends with 1 when no daemon answers.
+pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
+    let directories = &context.directories;
+    let Some(daemon) = running(directories) else {
+        out::print(&format!("Node:    not running ({})\n", directories.run_dir.display()))?;
+        return Err(Exit { code: 1, message: String::new() }.into());
+    };
+    let client = context.client().await?;
+    let version = version::answered(&client).await?;
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let pods = Api::<Pod>::all(client).list(&ListParams::default()).await?.items;
+    let mut text = format!("Node:    running (process {}, {version})\n", daemon.pid);
+    let _ = writeln!(text, "API:     {}", directories.api_socket().display());
+    let _ = writeln!(text, "State:   {}", directories.state_dir.display());
+    let _ = writeln!(text, "Log:     {}", directories.log_file().display());
+    for node in &nodes {
+        let _ = writeln!(text, "{}", node_line(node));
+    }
+    let running = pods.iter().filter(|pod| container::phase(pod) == "Running").count();
+    let _ = writeln!(text, "Pods:    {} ({running} running)", pods.len());
+    out::print(&text)
+}
+
+/// Name, readiness, ranges.
+fn node_line(node: &Node) -> String {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.filter(|c| c.type_ == "Ready").map(|c| match c.status.as_str() {
+        "True" => "Ready".to_owned(),
+        _ => format!("NotReady: {}", c.message.as_deref().unwrap_or_default()),
+    });
+    let ranges = node.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
+    format!(
+        "Name:    {} ({}; pods {})",
+        node.metadata.name.as_deref().unwrap_or_default(),
+        ready.last().unwrap_or_else(|| "Unknown".to_owned()),
+        if ranges.is_empty() { "without a range".to_owned() } else { ranges.join(", ") }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::node_line;
+
+    #[test]
+    fn a_node_is_one_line() {
+        let node = serde_json::from_value(json!({
+            "metadata": {"name": "n1"},
+            "spec": {"podCIDRs": ["10.244.0.0/24", "fd00:10:244::/64"]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .expect("a node");
+        assert_eq!(node_line(&node), "Name:    n1 (Ready; pods 10.244.0.0/24, fd00:10:244::/64)");
+    }
+}

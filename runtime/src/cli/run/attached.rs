@@ -1,0 +1,195 @@
+//! A person with a new pod: waits until its container runs, joins its streams, ends as it ends, and cleans up.
+//!
+//! Nothing that the container printed before the session began is lost: without a terminal its output comes from its log; with
+//! one, a container that has already ended is shown by its log.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, DeleteParams, LogParams};
+use kube::{Api, Client};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::super::failure::Exit;
+use super::super::kind::{POD, SERVICE};
+use super::super::{container, logs, out, session, wait};
+use super::{Args, Restart};
+
+/// The session, and with `--rm` the end of the pod, whatever the session's end.
+pub(super) async fn run(args: &Args, client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    if !args.rm {
+        return converse(args, &pods).await;
+    }
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let interrupted = |code| Err(Exit { code, message: String::new() }.into());
+    let result = tokio::select! {
+        result = converse(args, &pods) => result,
+        _ = interrupts.recv() => interrupted(130),
+        _ = terminations.recv() => interrupted(143),
+    };
+    let removed = remove(args, client, namespace).await;
+    result.and(removed)
+}
+
+async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
+    let name = &args.name;
+    let started = wait::pod(pods, name, Some(args.timeout), |pod: Option<&Pod>| pod.is_none_or(has_started)).await?;
+    let Some(pod) = started else { anyhow::bail!("pod {name} was deleted before its container ran") };
+    if container::is_completed(&pod) {
+        print_log(pods, name).await?;
+    } else if args.tty {
+        with_terminal(args, pods).await?;
+    } else {
+        without_terminal(args, pods).await?;
+    }
+    if args.restart == Restart::Always || args.leave_stdin_open {
+        if !args.rm && args.stdin && !args.quiet {
+            let tty = if args.tty { " -t" } else { "" };
+            out::say(&format!(
+                "Session ended, resume using 'minipod attach {name} -c {name} -i{tty}' command when the pod is running"
+            ));
+        }
+        return Ok(());
+    }
+    conclude(args, pods).await
+}
+
+async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
+    let name = &args.name;
+    if !args.quiet {
+        out::say("If you don't see a command prompt, try pressing enter.");
+    }
+    match pods.attach(name, &session::params(name, true, true)).await {
+        Ok(process) => session::join(process, true).await.map(drop),
+        // It may have ended meanwhile; then its log has everything.
+        Err(error) => match pods.get(name).await {
+            Ok(pod) if container::is_completed(&pod) => print_log(pods, name).await,
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// Output from the log, complete from the first byte; input by a session of its own.
+async fn without_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
+    let name = &args.name;
+    let input = async {
+        if args.stdin {
+            let params = AttachParams::default().container(name).stdin(true).stdout(false).stderr(false);
+            // A container that has ended takes no input.
+            if let Ok(process) = pods.attach(name, &params).await {
+                let _ = session::join(process, false).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = follow_log(pods, name) => result,
+        () = input => Ok(()),
+    }
+}
+
+async fn follow_log(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
+    let params = LogParams { container: Some(name.to_owned()), follow: true, ..LogParams::default() };
+    logs::copy(pods.log_stream(name, &params).await?).await
+}
+
+async fn print_log(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
+    let params = LogParams { container: Some(name.to_owned()), ..LogParams::default() };
+    logs::copy(pods.log_stream(name, &params).await?).await
+}
+
+/// The exit code of the container, once the pod has ended.
+async fn conclude(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
+    let ended = |pod: Option<&Pod>| pod.is_none_or(container::is_completed);
+    let Some(pod) = wait::pod(pods, &args.name, None, ended).await? else {
+        anyhow::bail!("pod {} was deleted before it ended", args.name);
+    };
+    match exit_of(&pod, &args.name) {
+        None => Ok(()),
+        Some(exit) => Err(exit.into()),
+    }
+}
+
+/// How a failed pod ended; `None` for one that succeeded.
+fn exit_of(pod: &Pod, name: &str) -> Option<Exit> {
+    if container::phase(pod) == "Succeeded" {
+        return None;
+    }
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let ended = container::state(pod, name).and_then(|state| state.terminated);
+    Some(match ended {
+        Some(ended) if ended.exit_code != 0 => {
+            let reason = ended.reason.unwrap_or_else(|| "Error".to_owned());
+            let message = ended.message.map(|m| format!("\n{m}")).unwrap_or_default();
+            Exit {
+                code: u8::try_from(ended.exit_code).unwrap_or(u8::MAX),
+                message: format!("pod {namespace}/{name} terminated ({reason}){message}"),
+            }
+        }
+        _ => {
+            let why = pod.status.as_ref().and_then(|s| s.message.clone()).map(|m| format!(": {m}")).unwrap_or_default();
+            Exit { code: 1, message: format!("error: pod {namespace}/{name} failed with unknown exit code{why}") }
+        }
+    })
+}
+
+/// Whether the container runs or will never run.
+fn has_started(pod: &Pod) -> bool {
+    container::is_completed(pod) || container::phase(pod) == "Running"
+}
+
+async fn remove(args: &Args, client: &Client, namespace: &str) -> anyhow::Result<()> {
+    if args.expose {
+        match SERVICE.api(client.clone(), Some(namespace)).delete(&args.name, &DeleteParams::default()).await {
+            Err(error) if !is_not_found(&error) => return Err(error.into()),
+            _ => out::print(&format!("service \"{}\" deleted\n", args.name))?,
+        }
+    }
+    let api = POD.api(client.clone(), Some(namespace));
+    let uid = match api.delete(&args.name, &DeleteParams::default()).await {
+        Ok(answer) => answer.left().and_then(|pod| pod.metadata.uid),
+        Err(error) if is_not_found(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if !args.quiet {
+        out::print(&format!("pod \"{}\" deleted\n", args.name))?;
+    }
+    match uid {
+        // The next one may have the same name.
+        Some(uid) => wait::gone(api, &args.name, Some(uid), None).await,
+        None => Ok(()),
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::exit_of;
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
+    fn check(status: Value, expected: Option<(u8, &str)>) {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "ns"}, "status": status}))
+            .expect("a pod");
+        let exit = exit_of(&pod, "a").map(|e| (e.code, e.message));
+        assert_eq!(exit, expected.map(|(code, message)| (code, message.to_owned())));
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_container() {
+        check(json!({"phase": "Succeeded"}), None);
+        let ended = json!({"name": "a", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": {"terminated": {"exitCode": 7, "reason": "Error"}}});
+        check(json!({"phase": "Failed", "containerStatuses": [ended]}), Some((7, "pod ns/a terminated (Error)")));
+        check(
+            json!({"phase": "Failed", "message": "node lost"}),
+            Some((1, "error: pod ns/a failed with unknown exit code: node lost")),
+        );
+    }
+}

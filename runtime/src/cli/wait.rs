@@ -1,0 +1,52 @@
+//! Waiting for an object to come to a state, with a deadline.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::DynamicObject;
+use kube::runtime::wait::{Condition, await_condition};
+
+/// Waits until the pod meets `condition`; `None` is a pod that has gone.
+///
+/// # Errors
+/// The deadline, or the server.
+pub(crate) async fn pod(
+    api: &Api<Pod>,
+    name: &str,
+    deadline: Option<Duration>,
+    condition: impl Condition<Pod>,
+) -> anyhow::Result<Option<Pod>> {
+    let waiting = await_condition(api.clone(), name, condition);
+    let pod = match deadline {
+        None => waiting.await,
+        Some(deadline) => tokio::time::timeout(deadline, waiting).await.map_err(|_| {
+            anyhow::anyhow!(
+                "timed out waiting for the condition after {}s: see `minipod describe pod {name}`",
+                deadline.as_secs()
+            )
+        })?,
+    };
+    Ok(pod?)
+}
+
+/// Waits until the object has gone, or another one has its name.
+///
+/// # Errors
+/// The deadline, or the server.
+pub(crate) async fn gone(
+    api: Api<DynamicObject>,
+    name: &str,
+    uid: Option<String>,
+    deadline: Option<Duration>,
+) -> anyhow::Result<()> {
+    let condition = move |object: Option<&DynamicObject>| object.is_none_or(|object| object.metadata.uid != uid);
+    let waiting = await_condition(api, name, condition);
+    match deadline {
+        None => waiting.await?,
+        Some(deadline) => tokio::time::timeout(deadline, waiting)
+            .await
+            .map_err(|_| anyhow::anyhow!("timed out waiting for the condition on {name}"))??,
+    };
+    Ok(())
+}
