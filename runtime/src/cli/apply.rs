@@ -272,7 +272,8 @@ mod tests {
 
     #[test]
     fn the_field_that_a_strict_server_names_is_found() {
-        let message = "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.foo\"";
+        let message =
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.foo\"";
         assert_eq!(quoted_field(message), Some("spec.foo"));
         assert_eq!(quoted_field("other"), None);
     }

@@ -72,9 +72,7 @@ pub(crate) fn connect_error(socket: &Path, source: io::Error) -> ConnectError {
     let socket = socket.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NoDaemon { socket },
-        io::ErrorKind::PermissionDenied => {
-            ConnectError::Forbidden { socket, uid: nix::unistd::geteuid().as_raw() }
-        }
+        io::ErrorKind::PermissionDenied => ConnectError::Forbidden { socket, uid: nix::unistd::geteuid().as_raw() },
         _ => ConnectError::Io { socket, source },
     }
 }

@@ -38,8 +38,7 @@ pub(crate) fn choose(pod: &Pod, asked: Option<&str>) -> anyhow::Result<Chosen> {
         return Ok(Chosen { name: name.clone(), note: None });
     }
     let Some(first) = names.first() else { anyhow::bail!("pod {pod_name} has no container") };
-    let all: Vec<String> =
-        names.iter().cloned().chain(init.iter().map(|name| format!("{name} (init)"))).collect();
+    let all: Vec<String> = names.iter().cloned().chain(init.iter().map(|name| format!("{name} (init)"))).collect();
     let note = (all.len() > 1).then(|| format!("Defaulted container \"{first}\" out of: {}", all.join(", ")));
     Ok(Chosen { name: first.clone(), note })
 }
@@ -70,8 +69,10 @@ mod tests {
 
     fn pod(annotations: &Value, names: &[&str]) -> Pod {
         let containers: Vec<Value> = names.iter().map(|n| json!({"name": n})).collect();
-        serde_json::from_value(json!({"metadata": {"name": "p", "annotations": annotations}, "spec": {"containers": containers}}))
-            .expect("a pod")
+        serde_json::from_value(
+            json!({"metadata": {"name": "p", "annotations": annotations}, "spec": {"containers": containers}}),
+        )
+        .expect("a pod")
     }
 
     #[test]

@@ -174,8 +174,10 @@ mod tests {
         check(&[egress(&json!([{"ports": [{"port": 1, "endPort": 100, "protocol": "UDP"}]}]))], None);
         check(&[egress(&json!([{"to": [{"namespaceSelector": {}}]}]))], None);
         check(
-            &[egress(&json!([{"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}], "ports": [{"protocol": "UDP"}]}]))],
+            &[egress(
+                &json!([{"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}], "ports": [{"protocol": "UDP"}]}]),
+            )],
             None,
         );
     }

@@ -131,7 +131,8 @@ impl Args {
                 None => json!(number),
             };
             let protocol = self.protocol.clone().map(|p| p.to_ascii_uppercase()).or(protocol);
-            let mut port = json!({"port": number, "protocol": protocol.as_deref().unwrap_or("TCP"), "targetPort": target});
+            let mut port =
+                json!({"port": number, "protocol": protocol.as_deref().unwrap_or("TCP"), "targetPort": target});
             if several {
                 port["name"] = json!(format!("port-{}", index + 1));
             }

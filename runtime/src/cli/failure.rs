@@ -141,11 +141,7 @@ mod tests {
 
     #[test]
     fn what_the_server_says_is_printed_as_kubectl_does() {
-        check(
-            status("NotFound", "pods \"x\" not found", &[]),
-            "Error from server (NotFound): pods \"x\" not found",
-            1,
-        );
+        check(status("NotFound", "pods \"x\" not found", &[]), "Error from server (NotFound): pods \"x\" not found", 1);
         check(
             status("Invalid", "Pod \"X\" is invalid: metadata.name: no", &[("metadata.name", "no")]),
             "The Pod \"X\" is invalid: metadata.name: no",

@@ -186,8 +186,11 @@ impl Args {
         kind: &'static Kind,
         name: Option<&str>,
     ) -> anyhow::Result<Found> {
-        let params =
-            ListParams { label_selector: self.selector.clone(), field_selector: self.fields(name), ..ListParams::default() };
+        let params = ListParams {
+            label_selector: self.selector.clone(),
+            field_selector: self.fields(name),
+            ..ListParams::default()
+        };
         let mut list = self.api(client, context, kind).list(&params).await?;
         sort(&mut list.items);
         Ok(Found { kind, objects: list.items, version: list.metadata.resource_version.unwrap_or_default() })

@@ -44,28 +44,11 @@ kind!(SERVICE, "", "Service", "services", "service", ["svc"], true);
 kind!(NAMESPACE, "", "Namespace", "namespaces", "namespace", ["ns"], false);
 kind!(NODE, "", "Node", "nodes", "node", ["no"], false);
 kind!(EVENT, "", "Event", "events", "event", ["ev"], true);
-kind!(
-    NETWORK_POLICY,
-    "networking.k8s.io",
-    "NetworkPolicy",
-    "networkpolicies",
-    "networkpolicy",
-    ["netpol"],
-    true
-);
-kind!(
-    ENDPOINT_SLICE,
-    "discovery.k8s.io",
-    "EndpointSlice",
-    "endpointslices",
-    "endpointslice",
-    ["eps"],
-    true
-);
+kind!(NETWORK_POLICY, "networking.k8s.io", "NetworkPolicy", "networkpolicies", "networkpolicy", ["netpol"], true);
+kind!(ENDPOINT_SLICE, "discovery.k8s.io", "EndpointSlice", "endpointslices", "endpointslice", ["eps"], true);
 
 /// Every kind, in the order in which a list of them is printed.
-pub(crate) static KINDS: [&Kind; 7] =
-    [&POD, &SERVICE, &NAMESPACE, &NODE, &EVENT, &NETWORK_POLICY, &ENDPOINT_SLICE];
+pub(crate) static KINDS: [&Kind; 7] = [&POD, &SERVICE, &NAMESPACE, &NODE, &EVENT, &NETWORK_POLICY, &ENDPOINT_SLICE];
 
 /// What the word `all` stands for.
 pub(crate) static ALL: [&Kind; 2] = [&POD, &SERVICE];

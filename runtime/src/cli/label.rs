@@ -42,7 +42,10 @@ type Changes = BTreeMap<String, Option<String>>;
 impl Args {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let (target, changes) = split(&self.words)?;
-        anyhow::ensure!(self.list || !changes.is_empty(), "at least one label update is required: `KEY=VALUE` or `KEY-`");
+        anyhow::ensure!(
+            self.list || !changes.is_empty(),
+            "at least one label update is required: `KEY=VALUE` or `KEY-`"
+        );
         if let Target::Kinds(_) = target {
             anyhow::ensure!(
                 self.all || self.selector.is_some(),
@@ -82,13 +85,7 @@ impl Args {
         Ok(found)
     }
 
-    async fn change(
-        &self,
-        kind: &Kind,
-        api: &Api<DynamicObject>,
-        name: &str,
-        changes: &Changes,
-    ) -> anyhow::Result<()> {
+    async fn change(&self, kind: &Kind, api: &Api<DynamicObject>, name: &str, changes: &Changes) -> anyhow::Result<()> {
         let object = api.get(name).await?;
         let labels = object.metadata.labels.unwrap_or_default();
         if self.list {

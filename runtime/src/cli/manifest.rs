@@ -114,8 +114,8 @@ pub(crate) fn read(files: &[PathBuf], recursive: bool, command: &'static str) ->
             manifests.extend(parse("STDIN", &text)?);
         } else {
             for path in expand(file, recursive)? {
-                let text = fs::read_to_string(&path)
-                    .map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+                let text =
+                    fs::read_to_string(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
                 manifests.extend(parse(&path.display().to_string(), &text)?);
             }
         }

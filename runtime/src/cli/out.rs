@@ -16,7 +16,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Turns the end of a write to standard output into the end of the command.
 pub(crate) fn ended(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Exit { code: 141, message: String::new() }.into()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Exit { code: 141, message: String::new() }.into())
+        }
         other => Ok(other?),
     }
 }

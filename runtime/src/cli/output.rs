@@ -12,8 +12,6 @@ use super::sorted::sorted;
 /// A format of `-o`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Format {
-    /// a table
-    Table,
     /// a wider table
     Wide,
     /// YAML
@@ -61,7 +59,7 @@ pub(crate) fn complete(kind: &Kind, object: &DynamicObject) -> Value {
 }
 
 /// What `get -o` prints for some objects; a single object that was asked for by name is printed alone, others as a list.
-/// `Table` and `Wide` are not for this function and print nothing.
+/// `Wide` is a table, which is not for this function: it prints nothing.
 pub(crate) fn render(format: &Format, objects: &[(&Kind, DynamicObject)], single: bool) -> String {
     let value = || {
         let mut items: Vec<Value> = objects.iter().map(|(kind, object)| complete(kind, object)).collect();
@@ -79,7 +77,7 @@ pub(crate) fn render(format: &Format, objects: &[(&Kind, DynamicObject)], single
             .iter()
             .map(|(kind, object)| kind.object_name(object.metadata.name.as_deref().unwrap_or_default()) + "\n")
             .collect(),
-        Format::Table | Format::Wide => String::new(),
+        Format::Wide => String::new(),
     }
 }
 
@@ -131,8 +129,14 @@ mod tests {
     fn several_objects_are_a_list() {
         let objects = [(&POD, pod("a")), (&POD, pod("b"))];
         let text = render(&Format::Json, &objects, false);
-        assert!(text.starts_with("{\n    \"apiVersion\": \"v1\",\n    \"items\": [\n        {\n            \"apiVersion\": \"v1\",\n"));
-        assert!(text.ends_with("    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n"));
+        assert!(text.starts_with(
+            "{\n    \"apiVersion\": \"v1\",\n    \"items\": [\n        {\n            \"apiVersion\": \"v1\",\n"
+        ));
+        assert!(
+            text.ends_with(
+                "    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n"
+            )
+        );
         assert_eq!(render(&Format::Name, &objects, false), "pod/a\npod/b\n");
         let names = Format::parse("jsonpath={.items[*].metadata.name}").expect("a template");
         assert_eq!(render(&names, &objects, false), "a b");

@@ -27,8 +27,10 @@ impl Table {
 
     /// The lines, each with its end.
     pub(crate) fn render(&self) -> String {
-        let lines: Vec<&Vec<String>> = (!self.headers.is_empty()).then_some(&self.headers).into_iter().chain(&self.rows).collect();
-        let width = |column: usize| lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+        let lines: Vec<&Vec<String>> =
+            (!self.headers.is_empty()).then_some(&self.headers).into_iter().chain(&self.rows).collect();
+        let width =
+            |column: usize| lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..lines.iter().map(|l| l.len()).max().unwrap_or(0)).map(width).collect();
         let mut text = String::new();
         for line in lines {

@@ -50,9 +50,7 @@ impl Target {
             return Ok(Self::Kinds(kinds));
         }
         let names = &words[1..];
-        Ok(Self::Named(
-            kinds.iter().flat_map(|kind| names.iter().map(move |name| (*kind, name.clone()))).collect(),
-        ))
+        Ok(Self::Named(kinds.iter().flat_map(|kind| names.iter().map(move |name| (*kind, name.clone()))).collect()))
     }
 }
 

@@ -21,8 +21,6 @@ use super::age;
 use super::kind::Kind;
 use super::table::Table;
 
-pub(crate) use pod::status_word as pod_status;
-
 /// How wide a table is and what it begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -166,7 +164,8 @@ mod tests {
                 "containerStatuses": [{"name": "web", "ready": true, "restartCount": 2, "image": "", "imageID": "",
                     "state": {"running": {"startedAt": "2026-01-01T00:00:01Z"}},
                     "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:05:00Z"}}}]}});
-        let pending = json!({"metadata": meta("next"), "spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Pending"}});
+        let pending =
+            json!({"metadata": meta("next"), "spec": {"containers": [{"name": "a"}]}, "status": {"phase": "Pending"}});
         check(
             &POD,
             Layout::default(),
@@ -246,7 +245,13 @@ mod tests {
                 "NAME    ADDRESSTYPE   PORTS   ENDPOINTS                                 AGE",
                 "web-x   IPv4          80      10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...   10m",
             ]
-            .map(|l| if l.starts_with("NAME") { "NAME    ADDRESSTYPE   PORTS   ENDPOINTS                                AGE" } else { l }),
+            .map(|l| {
+                if l.starts_with("NAME") {
+                    "NAME    ADDRESSTYPE   PORTS   ENDPOINTS                                AGE"
+                } else {
+                    l
+                }
+            }),
         );
         let event = json!({"metadata": meta("web.1"), "type": "Warning", "reason": "Failed", "message": "no\n",
             "lastTimestamp": "2026-01-01T00:09:00Z", "involvedObject": {"kind": "Pod", "name": "web"}});

@@ -152,7 +152,10 @@ mod tests {
                    "conditions": [{"type": "Ready", "status": "True"}]}),
             "Running",
         );
-        check(json!({"phase": "Pending", "initContainerStatuses": [container(&done), container(&running)]}), "Init:1/2");
+        check(
+            json!({"phase": "Pending", "initContainerStatuses": [container(&done), container(&running)]}),
+            "Init:1/2",
+        );
         check(json!({"phase": "Pending", "initContainerStatuses": [container(&ended)]}), "Init:ExitCode:3");
     }
 }

@@ -7,11 +7,8 @@ use kube::api::DynamicObject;
 use super::super::age;
 use super::{Columns, Row, or_none, pairs, typed};
 
-pub(super) const COLUMNS: Columns = Columns {
-    headers: &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"],
-    wide: &["SELECTOR"],
-    row,
-};
+pub(super) const COLUMNS: Columns =
+    Columns { headers: &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"], wide: &["SELECTOR"], row };
 
 fn row(object: &DynamicObject, now: Timestamp) -> Option<Row> {
     let service: Service = typed(object)?;

@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for template in ["{.a", "{range .a}{.b}", "{end}", "{.a[}", "{.a[?(@.b=)]}", "{.a[x]}", "{foo}x", "{.a[?(@.b~=1)]}"] {
+        for template in
+            ["{.a", "{range .a}{.b}", "{end}", "{.a[}", "{.a[?(@.b=)]}", "{.a[x]}", "{foo}x", "{.a[?(@.b~=1)]}"]
+        {
             let error = Template::parse(template).expect_err(template).to_string();
             assert!(error.starts_with(&format!("error parsing jsonpath {template}, ")), "{error}");
         }

@@ -96,7 +96,11 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 }
 
 /// Waits until the API answers, or the daemon has ended and no other one answers instead.
-async fn wait_until_answering(directories: &Directories, mut child: Option<Child>, log_start: u64) -> anyhow::Result<()> {
+async fn wait_until_answering(
+    directories: &Directories,
+    mut child: Option<Child>,
+    log_start: u64,
+) -> anyhow::Result<()> {
     let socket = directories.api_socket();
     let mut ticks = tokio::time::interval(INTERVAL);
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -115,7 +119,10 @@ async fn wait_until_answering(directories: &Directories, mut child: Option<Child
         if let Some(status) = ended
             && running(directories).is_none()
         {
-            anyhow::bail!("`minipod node` did not start ({status}):\n{}", end_of_log(&directories.log_file(), log_start));
+            anyhow::bail!(
+                "`minipod node` did not start ({status}):\n{}",
+                end_of_log(&directories.log_file(), log_start)
+            );
         }
     }
     anyhow::bail!(

@@ -176,11 +176,15 @@ impl Args {
         }
     }
 
-    async fn create(&self, client: &Client, context: &Context, kind: &'static Kind, object: Value) -> anyhow::Result<Value> {
-        let params = PostParams {
-            dry_run: self.dry_run == DryRun::Server,
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-        };
+    async fn create(
+        &self,
+        client: &Client,
+        context: &Context,
+        kind: &'static Kind,
+        object: Value,
+    ) -> anyhow::Result<Value> {
+        let params =
+            PostParams { dry_run: self.dry_run == DryRun::Server, field_manager: Some(FIELD_MANAGER.to_owned()) };
         let api = kind.api(client.clone(), Some(context.namespace()));
         Ok(serde_json::to_value(api.create(&params, &serde_json::from_value(object)?).await?)?)
     }

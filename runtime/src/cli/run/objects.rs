@@ -57,7 +57,10 @@ pub(super) fn objects(args: &Args, namespace: &str) -> anyhow::Result<Objects> {
 fn check(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(!args.expose || args.port.is_some(), "--port must be set when exposing a service");
     anyhow::ensure!(!args.tty || args.stdin, "-i/--stdin is required for containers with -t/--tty=true");
-    anyhow::ensure!(!args.rm || args.attaches(), "--rm should only be used for attached containers: add `-i` or `--attach`");
+    anyhow::ensure!(
+        !args.rm || args.attaches(),
+        "--rm should only be used for attached containers: add `-i` or `--attach`"
+    );
     anyhow::ensure!(
         !args.attaches() || args.dry_run == super::DryRun::None,
         "--dry-run=client can't be used with attached containers options (--attach, --stdin, or --tty)"
@@ -120,8 +123,9 @@ mod tests {
 
     #[test]
     fn a_web_server_with_its_service_as_in_the_lesson() {
-        let objects = made("hello-web --labels app=hello --image=gcr.io/google-samples/hello-app:1.0 --port 8080 --expose")
-            .expect("objects");
+        let objects =
+            made("hello-web --labels app=hello --image=gcr.io/google-samples/hello-app:1.0 --port 8080 --expose")
+                .expect("objects");
         assert_eq!(
             objects.pod,
             json!({"apiVersion": "v1", "kind": "Pod",
