@@ -216,3 +216,25 @@ fn rules_addresses_and_changes_are_seen() {
         })
         .expect("the test");
 }
+
+#[test]
+fn links_are_deleted_together() {
+    let (node, pod) = (namespace(), namespace());
+    node.run(|| {
+        let mut rtnl = Rtnl::open().expect("netlink");
+        let mut made = Vec::new();
+        for n in 0..5_u8 {
+            let (host, peer) = (format!("mpod{n}"), format!("eth{n}"));
+            let host_end = VethEnd { name: &host, mac: mac(n + 10) };
+            let peer_end = VethEnd { name: &peer, mac: mac(n + 20) };
+            rtnl.send(vec![Request::add_veth(host_end, peer_end, 1500, &pod)]).expect("veth");
+            made.push(rtnl.link(&host).expect("look up").expect("the link").index);
+        }
+        assert!(rtnl.remove_links(&made[1..]).expect("sent").is_empty());
+        let left: Vec<u32> = rtnl.links().expect("links").into_iter().map(|l| l.index).filter(|i| *i != 1).collect();
+        assert_eq!(left, made[..1]);
+        assert!(rtnl.remove_links(&made).expect("sent").is_empty(), "those that are gone are fine");
+        assert_eq!(rtnl.links().expect("links").len(), 1);
+    })
+    .expect("node");
+}

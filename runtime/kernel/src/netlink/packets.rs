@@ -12,7 +12,9 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -43,6 +45,8 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 
@@ -137,6 +141,12 @@ pub(super) fn link_up(index: u32) -> LinkMessage {
     link
 }
 
+pub(super) fn link_in_group(index: u32, group: u32) -> LinkMessage {
+    let mut link = link_at(index);
+    link.attributes = vec![LinkAttribute::Group(group)];
+    link
+}
+
 pub(super) fn link_at(index: u32) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -214,6 +224,7 @@ pub(super) fn route(route: &Route) -> RouteMessage {
     attributes.extend(route.link.map(RouteAttribute::Oif));
     attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
     attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
     attributes.push(RouteAttribute::Table(route.table));
     message
 }
@@ -341,6 +352,9 @@ pub(super) fn read_route(payload: &[u8]) -> Option<Route> {
         metric: attribute(body, RTA_PRIORITY).and_then(|value| u32_at(value, 0)),
         table: attribute(body, RTA_TABLE).and_then(|value| u32_at(value, 0)).unwrap_or(u32::from(*payload.get(4)?)),
         protocol: *payload.get(5)?,
+        mtu: attribute(body, RTA_METRICS)
+            .and_then(|metrics| attribute(metrics, RTAX_MTU))
+            .and_then(|value| u32_at(value, 0)),
     })
 }
 

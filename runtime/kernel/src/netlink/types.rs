@@ -146,6 +146,8 @@ pub struct Route {
     pub table: u32,
     /// who made it
     pub protocol: u8,
+    /// largest packet in bytes, where it is to be smaller than the link's
+    pub mtu: Option<u32>,
 }
 
 impl Route {
@@ -182,8 +184,16 @@ impl Route {
         self
     }
 
+    /// The same for packets of at most `mtu` bytes.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
     fn new(destination: IpNet, kind: RouteKind, protocol: u8) -> Self {
-        Self { destination, kind, via: None, link: None, source: None, metric: None, table: MAIN_TABLE, protocol }
+        let (via, link, source, metric, mtu) = (None, None, None, None, None);
+        Self { destination, kind, via, link, source, metric, table: MAIN_TABLE, protocol, mtu }
     }
 
     /// The family.
