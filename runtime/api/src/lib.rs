@@ -5,8 +5,14 @@
 //! object asks for. Logs and exec sessions come from whoever implements [`PodStreams`].
 
 mod bootstrap;
+mod decode;
+mod discovery;
 mod field;
+mod fields;
 mod kinds;
+mod merge;
+mod meta;
+mod request;
 mod rest;
 mod server;
 mod status;

@@ -60,6 +60,11 @@ impl ApiError {
         Self { details: Some(resource.details(name)), ..Self::new(StatusCode::NOT_FOUND, "NotFound", message) }
     }
 
+    /// Something other than an object is missing, e.g. a log.
+    pub(crate) fn missing(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
     pub(crate) fn path_not_found() -> Self {
         let message = "the server could not find the requested resource";
         Self { details: Some(json!({})), ..Self::new(StatusCode::NOT_FOUND, "NotFound", message) }

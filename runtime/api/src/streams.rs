@@ -38,7 +38,7 @@ pub struct LogOptions {
 }
 
 /// The query of `pods/exec` and `pods/attach`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionOptions {
     /// the client sends standard input
     pub stdin: bool,
