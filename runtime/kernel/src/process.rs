@@ -1,12 +1,34 @@
 //! Processes that outlive their maker, and processes known by a descriptor instead of a number.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+
+/// Starts a program that is to outlive this process: in a process group of its own, so that a signal from the terminal does
+/// not reach it; nothing to read, what it writes goes to `log`. It makes its own session and enters its own cgroups.
+///
+/// # Errors
+/// What `execve(2)` says.
+pub fn spawn_detached(program: &Path, args: &[&OsStr], log: File) -> io::Result<Child> {
+    let stderr = log.try_clone()?;
+    Command::new(program)
+        .args(args)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(stderr)
+        .process_group(0)
+        .spawn()
+}
 
 /// Makes the command's process leave this process's session, and enter the cgroups whose `cgroup.procs` files are given,
 /// before it runs the program: it never forks while it is still inside the cgroups of this process.
@@ -48,6 +70,27 @@ impl PidFd {
         // SAFETY: the kernel has just made this descriptor for us (close-on-exec), and nothing else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Some(Self(fd)))
+    }
+
+    /// Waits until the process has ended; `false` when it has not in time.
+    ///
+    /// Blocking.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up: not once more for less than a millisecond.
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) if Instant::now() >= deadline => return Ok(false),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// Sends a signal; `false` when the process has ended.
@@ -108,28 +151,27 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-    use std::process::Command;
+    use std::ffi::OsStr;
+    use std::path::Path;
+    use std::time::Duration;
 
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::signal::Signal;
+    use nix::unistd::{Pid, getpgid};
 
-    use super::{PidFd, boot_id, detach, parse_start_time, start_time};
+    use super::{PidFd, boot_id, parse_start_time, spawn_detached, start_time};
 
     #[test]
-    fn a_detached_process_has_a_session_of_its_own_and_dies_by_its_descriptor() {
-        let mut command = Command::new("sleep");
-        command.arg("1000");
-        detach(&mut command, Vec::new());
-        let mut child = command.spawn().expect("sleep starts");
+    fn a_detached_process_has_a_group_of_its_own_and_dies_by_its_descriptor() {
+        let log = tempfile::tempfile().expect("a file");
+        let mut child = spawn_detached(Path::new("sleep"), &[OsStr::new("1000")], log).expect("sleep starts");
         let pid = i32::try_from(child.id()).expect("a pid");
-        let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid)));
+        let group = getpgid(Some(Pid::from_raw(pid)));
         let process = PidFd::open(pid).expect("opened").expect("it runs");
+        assert!(!process.wait(Duration::from_millis(1)).expect("waited"));
         assert!(process.signal(Signal::SIGKILL).expect("sent"));
-        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1));
+        assert!(process.wait(Duration::from_secs(10)).expect("waited"));
         child.wait().expect("it ends");
-        assert_eq!(session.map(nix::unistd::Pid::as_raw), Ok(pid));
+        assert_eq!(group, Ok(Pid::from_raw(pid)));
         assert!(!process.signal(Signal::SIGKILL).expect("it has ended"));
     }
 

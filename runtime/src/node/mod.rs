@@ -3,10 +3,23 @@
 //! Decides the order in which the parts start and stop, and what is left behind: [`serve`] leaves pods, links and
 //! policies as they are when it ends, [`reset`] removes everything that was ever made on this machine.
 
+mod daemon;
 pub mod lock;
+mod log;
+mod machine;
 pub mod options;
+mod register;
+
+use std::io;
+use std::path::PathBuf;
 
 pub use options::{Directories, Options, OptionsError, Settings};
+pub use register::RegisterError;
+
+/// Threads for everything that waits: the node is idle most of the time.
+const WORKERS: usize = 2;
+/// Threads for files and subprocesses; they end when idle.
+const BLOCKING_THREADS: usize = 16;
 
 /// Why the daemon did not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +36,51 @@ pub enum ServeError {
     /// another daemon serves the same run directory
     #[error(transparent)]
     Lock(#[from] lock::LockError),
+    /// the log filter
+    #[error(transparent)]
+    Log(#[from] log::LogError),
     /// the runtime could not be started
     #[error("cannot start the node's worker threads")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] io::Error),
+    /// a directory could not be made
+    #[error("cannot make `{}`: check that its file system can be written", .path.display())]
+    Directory {
+        /// the directory
+        path: PathBuf,
+        /// what the kernel said
+        #[source]
+        source: io::Error,
+    },
+    /// what an earlier boot left could not be removed
+    #[error("cannot remove what an earlier boot left in `{}`", .path.display())]
+    Sweep {
+        /// the run directory
+        path: PathBuf,
+        /// what the kernel said
+        #[source]
+        source: io::Error,
+    },
+    /// the store or its first objects
+    #[error(transparent)]
+    Store(#[from] minipod_api::OpenError),
+    /// the API's socket
+    #[error(transparent)]
+    Api(#[from] minipod_api::ServeError),
+    /// the Node object
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// the image store
+    #[error(transparent)]
+    Images(Box<minipod_image::StoreError>),
+    /// cgroups
+    #[error(transparent)]
+    Cgroups(#[from] minipod_kernel::cgroup::CgroupError),
+    /// a part ended by itself
+    #[error("the {part} ended by itself: see the log above, and start the node again")]
+    PartEnded {
+        /// which
+        part: &'static str,
+    },
 }
 
 /// Why a reset did not remove everything.
@@ -62,8 +117,18 @@ pub struct ResetReport {
 pub fn serve(options: &Options) -> Result<(), ServeError> {
     let settings = options.check(&hostname())?;
     require_root(|uid| ServeError::NotRoot { uid })?;
+    log::start(&settings.log)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(daemon::run(settings, hostname()));
+    // Work on files that is still going on is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 /// Removes every trace: pods, links, routes, chains, sets, mounts, cgroups, the run directory, the store, images and logs;

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
@@ -105,7 +105,11 @@ impl Pull {
             missing: missing.values().map(|layer| (layer.digest.clone(), layer.size)).collect(),
             present: manifest.layers.len().saturating_sub(missing.len()),
         });
-        let fetches = missing.iter().map(|(diff_id, layer)| self.layer(layer, diff_id));
+        // Boxed: a closure that borrows would make the whole future one that no task takes.
+        let mut fetches = Vec::with_capacity(missing.len());
+        for (diff_id, layer) in &missing {
+            fetches.push(self.layer(layer, diff_id).boxed());
+        }
         stream::iter(fetches).buffer_unordered(PARALLEL_LAYERS).try_collect::<()>().await?;
         let name = self.blame.reference.clone();
         let image = self.blocking(move |store| store.add_image(&config, &[name])).await??;

@@ -1,0 +1,338 @@
+//! Event sequences with a clock of their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use minipod_protocol::shim::{ContainerState, Failure, Phase, RestartPolicy, State, Terminated};
+use serde_json::json;
+
+use super::{Action, Event, ImageView, Life, Want, want};
+
+const END: Want = Want::End { grace_seconds: 30 };
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn wall() -> Timestamp {
+    Timestamp::from_second(1_000_000).expect("a time")
+}
+
+fn pod(policy: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "default", "uid": "u1"},
+        "spec": {"restartPolicy": policy, "containers": [{"name": "a", "image": "x"}]},
+    }))
+    .expect("a pod")
+}
+
+fn ready(life: &mut Life, container: &str, now: Duration) {
+    let image = ImageView { name: Some("x".into()), id: Some("sha256:1".into()), failure: None };
+    life.apply(Event::ImageReady { container: container.into(), image }, now, wall());
+}
+
+fn container(phase: Phase, restarts: u32) -> ContainerState {
+    ContainerState { name: "a".into(), phase, last: None, restarts }
+}
+
+fn running() -> Phase {
+    Phase::Running { pid: 7, started_at: 1_000 }
+}
+
+fn exited(code: i32) -> Phase {
+    Phase::Terminated(Terminated {
+        reason: if code == 0 { "Completed" } else { "Error" }.into(),
+        message: String::new(),
+        exit_code: code,
+        signal: None,
+        started_at: 1_000,
+        finished_at: 2_000,
+    })
+}
+
+fn state(phase: Phase) -> State {
+    State {
+        uid: "u1".into(),
+        pid: 6,
+        start_time: 1,
+        network: None,
+        failure: None,
+        init_containers: Vec::new(),
+        containers: vec![container(phase, 0)],
+        stopping: false,
+        network_released: false,
+        finished: false,
+    }
+}
+
+fn finished(phase: Phase) -> State {
+    State { finished: true, network_released: true, ..state(phase) }
+}
+
+/// A pod whose shim runs its container.
+fn up(policy: &str) -> Life {
+    let mut life = Life::new(&pod(policy), wall());
+    assert_eq!(life.decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "a".into() }]);
+    assert_eq!(life.decide(Want::Run, true, at(0)), [], "asked once");
+    ready(&mut life, "a", at(1));
+    assert_eq!(life.decide(Want::Run, true, at(1)), [Action::Start]);
+    assert_eq!(life.decide(Want::Run, true, at(1)), []);
+    life.apply(Event::Started, at(2), wall());
+    life.apply(Event::State(Box::new(state(running()))), at(2), wall());
+    assert_eq!(life.decide(Want::Run, true, at(2)), []);
+    assert_eq!(life.deadline(Want::Run), None, "nothing is due while it runs");
+    life
+}
+
+fn ends(life: &mut Life, last: State, now: Duration) {
+    life.apply(Event::ShimEnded(Some(Box::new(last))), now, wall());
+}
+
+fn clean(life: &mut Life, want: Want, now: Duration) {
+    assert_eq!(life.decide(want, false, now), [Action::Clean]);
+    assert_eq!(life.decide(want, false, now), []);
+    life.apply(Event::Cleaned, now, wall());
+}
+
+#[test]
+fn the_object_says_what_is_wanted() {
+    assert_eq!(want(None), Want::Vanished);
+    let mut pod = pod("Always");
+    assert_eq!(want(Some(&pod)), Want::Run);
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall()));
+    assert_eq!(want(Some(&pod)), Want::End { grace_seconds: 30 });
+    pod.metadata.deletion_grace_period_seconds = Some(0);
+    assert_eq!(want(Some(&pod)), Want::End { grace_seconds: 0 });
+}
+
+#[test]
+fn a_deleted_pod_is_stopped_cleaned_deleted_and_forgotten() {
+    let mut life = up("Always");
+    assert_eq!(life.decide(END, true, at(3)), [Action::Stop { grace_seconds: 30 }]);
+    assert_eq!(life.decide(END, true, at(3)), []);
+    assert_eq!(life.decide(Want::End { grace_seconds: 5 }, true, at(4)), [Action::Stop { grace_seconds: 5 }]);
+    assert_eq!(life.decide(END, true, at(4)), [], "a longer grace changes nothing");
+    ends(&mut life, State { stopping: true, ..finished(exited(0)) }, at(5));
+    clean(&mut life, END, at(5));
+    assert_eq!(life.decide(END, false, at(5)), [], "its last status is written first");
+    assert_eq!(life.decide(END, true, at(5)), [Action::DeleteObject]);
+    life.apply(Event::DeleteFailed, at(5), wall());
+    assert_eq!(life.decide(END, true, at(5)), []);
+    let again = life.deadline(END).expect("tried again");
+    assert_eq!(life.decide(END, true, again), [Action::DeleteObject]);
+    life.apply(Event::Deleted, again, wall());
+    assert_eq!(life.decide(END, true, again), [Action::Remove]);
+    assert!(life.is_gone());
+}
+
+#[test]
+fn a_stop_that_the_shim_did_not_take_is_repeated() {
+    let mut life = up("Always");
+    assert_eq!(life.decide(END, true, at(3)), [Action::Stop { grace_seconds: 30 }]);
+    life.stop_failed(at(3));
+    assert_eq!(life.decide(END, true, at(3)), []);
+    let again = life.deadline(END).expect("repeated");
+    assert_eq!(life.decide(END, true, again), [Action::Stop { grace_seconds: 30 }]);
+}
+
+#[test]
+fn a_pod_deleted_before_its_start_starts_nothing() {
+    let mut life = Life::new(&pod("Always"), wall());
+    let _ = life.decide(Want::Run, true, at(0));
+    clean(&mut life, END, at(1));
+    assert_eq!(life.decide(END, true, at(1)), [Action::DeleteObject]);
+    ready(&mut life, "a", at(2));
+    assert_eq!(life.decide(END, true, at(2)), []);
+}
+
+#[test]
+fn a_pod_deleted_while_its_shim_starts_is_stopped_once_it_runs() {
+    let mut life = Life::new(&pod("Always"), wall());
+    let _ = life.decide(Want::Run, true, at(0));
+    ready(&mut life, "a", at(0));
+    assert_eq!(life.decide(Want::Run, true, at(0)), [Action::Start]);
+    assert_eq!(life.decide(END, true, at(1)), []);
+    life.apply(Event::Started, at(2), wall());
+    assert_eq!(life.decide(END, true, at(2)), [Action::Stop { grace_seconds: 30 }]);
+}
+
+#[test]
+fn a_pod_whose_object_vanished_is_stopped_and_removed() {
+    let mut life = up("Always");
+    assert_eq!(life.decide(Want::Vanished, true, at(3)), [Action::Stop { grace_seconds: 1 }]);
+    ends(&mut life, State { stopping: true, ..finished(exited(137)) }, at(4));
+    clean(&mut life, Want::Vanished, at(4));
+    assert_eq!(life.decide(Want::Vanished, true, at(4)), [Action::Remove]);
+    assert!(life.is_gone());
+}
+
+#[test]
+fn a_finished_pod_is_forgotten_once_the_api_knows_and_kept_until_it_is_deleted() {
+    for (policy, code) in [("Never", 1), ("Never", 0), ("OnFailure", 0)] {
+        let mut life = up(policy);
+        ends(&mut life, finished(exited(code)), at(3));
+        assert!(life.has_ended(Want::Run));
+        clean(&mut life, Want::Run, at(3));
+        assert_eq!(life.decide(Want::Run, false, at(3)), []);
+        assert_eq!(life.decide(Want::Run, true, at(3)), [Action::Forget]);
+        assert_eq!(life.decide(Want::Run, true, at(3)), []);
+        assert_eq!(life.deadline(Want::Run), None);
+        assert_eq!(life.decide(END, true, at(9)), [Action::DeleteObject]);
+    }
+}
+
+#[test]
+fn a_lost_shim_starts_again_by_the_policy_and_counts_as_a_restart() {
+    for policy in ["Always", "OnFailure"] {
+        let mut life = up(policy);
+        let past = State { containers: vec![container(running(), 2)], ..state(running()) };
+        ends(&mut life, past, at(3));
+        assert!(life.is_lost() && !life.has_ended(Want::Run));
+        clean(&mut life, Want::Run, at(3));
+        let actions = life.decide(Want::Run, true, at(3));
+        assert_eq!(actions, [Action::EnsureImage { container: "a".into() }], "at once the first time");
+        assert_eq!(life.run(), 1);
+        let past = &life.past()["a"];
+        assert_eq!((past.restarts, past.last.as_ref().map(|end| end.exit_code)), (3, Some(137)));
+    }
+    let mut life = up("Never");
+    ends(&mut life, state(running()), at(3));
+    assert!(life.has_ended(Want::Run));
+    clean(&mut life, Want::Run, at(3));
+    assert_eq!(life.decide(Want::Run, true, at(3)), [Action::Forget]);
+}
+
+#[test]
+fn a_pod_whose_shims_keep_dying_waits_longer_and_longer() {
+    let mut life = up("Always");
+    let mut now = at(10);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        ends(&mut life, state(running()), now);
+        clean(&mut life, Want::Run, now);
+        let _ = life.decide(Want::Run, true, now);
+        let begin = life.deadline(Want::Run).unwrap_or(now);
+        waits.push(begin.saturating_sub(now).as_secs());
+        now = begin;
+        let _ = life.decide(Want::Run, true, now);
+        ready(&mut life, "a", now);
+        assert_eq!(life.decide(Want::Run, true, now), [Action::Start]);
+        life.apply(Event::Started, now, wall());
+    }
+    assert_eq!(waits, [0, 10, 20, 40]);
+}
+
+#[test]
+fn a_pod_that_was_stopped_from_outside_runs_again_when_it_is_to_run() {
+    let mut life = up("Always");
+    ends(&mut life, State { stopping: true, ..finished(exited(0)) }, at(3));
+    assert!(!life.has_ended(Want::Run));
+    clean(&mut life, Want::Run, at(3));
+    assert_eq!(life.decide(Want::Run, true, at(3)), [Action::EnsureImage { container: "a".into() }]);
+}
+
+#[test]
+fn a_sandbox_that_could_not_be_made_is_made_again_whatever_the_policy() {
+    let mut life = Life::new(&pod("Never"), wall());
+    let _ = life.decide(Want::Run, true, at(0));
+    ready(&mut life, "a", at(0));
+    let _ = life.decide(Want::Run, true, at(0));
+    life.apply(Event::Started, at(0), wall());
+    let failure = Failure { reason: "FailedCreatePodSandBox".into(), message: "no address".into() };
+    let waiting = Phase::Waiting(Failure { reason: "ContainerCreating".into(), message: String::new() });
+    ends(&mut life, State { failure: Some(failure.clone()), ..finished(waiting) }, at(1));
+    clean(&mut life, Want::Run, at(1));
+    assert_eq!(life.decide(Want::Run, true, at(1)), []);
+    assert_eq!(life.failure(), Some((&failure, None)));
+    let again = life.deadline(Want::Run).expect("tried again");
+    assert_eq!(life.decide(Want::Run, true, again), [Action::EnsureImage { container: "a".into() }]);
+}
+
+#[test]
+fn a_failed_start_is_tried_again_without_asking_for_the_image() {
+    let mut life = Life::new(&pod("Always"), wall());
+    let _ = life.decide(Want::Run, true, at(0));
+    ready(&mut life, "a", at(0));
+    let _ = life.decide(Want::Run, true, at(0));
+    let failure = Failure { reason: "CreateContainerConfigError".into(), message: "no".into() };
+    life.apply(Event::StartFailed { failure, container: Some("a".into()) }, at(1), wall());
+    assert_eq!(life.decide(Want::Run, true, at(1)), []);
+    let again = life.deadline(Want::Run).expect("tried again");
+    assert!(again > at(1));
+    assert_eq!(life.decide(Want::Run, true, again), [Action::Start]);
+}
+
+#[test]
+fn a_missing_image_backs_off() {
+    let mut life = Life::new(&pod("Always"), wall());
+    let failure = Failure { reason: "ErrImagePull".into(), message: "no route".into() };
+    let mut now = at(0);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(life.decide(Want::Run, true, now), [Action::EnsureImage { container: "a".into() }]);
+        assert_eq!(life.deadline(Want::Run), None, "nothing is due while it is fetched");
+        life.apply(Event::ImageFailed { container: "a".into(), failure: failure.clone() }, now, wall());
+        assert_eq!(life.decide(Want::Run, true, now), []);
+        let again = life.deadline(Want::Run).expect("tried again");
+        let reason = life.image_views()["a"].failure.as_ref().map(|failure| failure.reason.clone());
+        seen.push((again.saturating_sub(now).as_secs(), reason.unwrap_or_default()));
+        now = again;
+    }
+    let expected = [(10, "ErrImagePull"), (20, "ImagePullBackOff"), (40, "ImagePullBackOff")];
+    assert_eq!(seen, expected.map(|(wait, reason)| (wait, reason.to_owned())));
+}
+
+#[test]
+fn an_adopted_pod_goes_on_and_one_whose_shim_is_gone_is_cleaned() {
+    let adopted = || Life::adopted(vec!["a".into()], RestartPolicy::Always, 1, BTreeMap::new());
+    let mut life = adopted();
+    assert_eq!(life.decide(Want::Run, true, at(0)), []);
+    life.apply(Event::Started, at(0), wall());
+    life.apply(Event::State(Box::new(state(running()))), at(0), wall());
+    assert_eq!(life.decide(Want::Run, true, at(0)), []);
+    assert_eq!(life.decide(Want::Vanished, true, at(0)), [Action::Stop { grace_seconds: 1 }]);
+
+    let mut life = adopted();
+    ends(&mut life, finished(exited(0)), at(0));
+    clean(&mut life, END, at(0));
+    assert_eq!(life.decide(END, true, at(0)), [Action::DeleteObject], "finished while no daemon ran");
+
+    let mut life = adopted();
+    life.apply(Event::ShimEnded(None), at(0), wall());
+    clean(&mut life, Want::Run, at(0));
+    assert_eq!(life.decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "a".into() }]);
+    assert_eq!(life.run(), 2);
+}
+
+#[test]
+fn after_a_reboot_pods_start_again_by_their_policy() {
+    let with_status = |policy: &str| {
+        let mut pod = pod(policy);
+        pod.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [{
+            "name": "a", "ready": true, "restartCount": 4, "image": "x", "imageID": "", "containerID": "minipod://1",
+            "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        }]}))
+        .expect("a status");
+        pod
+    };
+    let mut life = Life::new(&with_status("Always"), wall());
+    assert_eq!(life.decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "a".into() }]);
+    assert_eq!((life.run(), life.past()["a"].restarts), (1, 5));
+    let mut life = Life::new(&with_status("Never"), wall());
+    assert!(life.has_ended(Want::Run));
+    assert_eq!(life.decide(Want::Run, true, at(0)), []);
+    assert_eq!(life.decide(END, true, at(0)), [Action::DeleteObject]);
+}
+
+#[test]
+fn a_clean_up_that_fails_is_tried_again() {
+    let mut life = up("Never");
+    ends(&mut life, finished(exited(0)), at(3));
+    assert_eq!(life.decide(Want::Run, true, at(3)), [Action::Clean]);
+    life.apply(Event::CleanFailed, at(3), wall());
+    assert_eq!(life.decide(Want::Run, true, at(3)), []);
+    let again = life.deadline(Want::Run).expect("tried again");
+    assert_eq!(life.decide(Want::Run, true, again), [Action::Clean]);
+}

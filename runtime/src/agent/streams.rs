@@ -1,0 +1,260 @@
+//! Logs, exec and attach for the API server: files and shims' sockets behind [`PodStreams`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use minipod_api::PodStreams;
+use minipod_api::streams::{Input, LogOptions, LogStream, Output, Session, SessionOptions, StreamError, Target};
+use minipod_protocol::frame::{self, Channel, MAX_PAYLOAD};
+use minipod_protocol::shim::{AttachStreams, Exec, Exit, Phase, Reply, Request, TerminalSize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::log::{Reader, Start, find_logs};
+use super::{all_containers, shim};
+use crate::node::Directories;
+
+/// How often a followed log is looked at while it does not grow.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// What is written last may come this much after its container has ended.
+const LAST_LINES: Duration = Duration::from_millis(100);
+/// Frames that wait for a slow client, before the shim is made to wait.
+const QUEUE: usize = 16;
+
+/// The streams of this node's pods.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    directories: Directories,
+}
+
+impl Streams {
+    /// Of the pods in these directories.
+    #[must_use]
+    pub fn new(directories: Directories) -> Self {
+        Self { directories }
+    }
+
+    fn directory(&self, target: &Target) -> PathBuf {
+        self.directories.pods().join(&target.uid)
+    }
+
+    async fn session(&self, target: &Target, request: &Request, stdin: bool) -> Result<Session, StreamError> {
+        let socket = self.directory(target).join(minipod_protocol::shim::files::SOCKET);
+        let mut stream = UnixStream::connect(&socket).await.map_err(|_| not_running(target))?;
+        let failed = |source: io::Error| StreamError::Internal {
+            message: format!("the shim of pod \"{}\" does not answer", target.name),
+            source: Some(source.into()),
+        };
+        shim::send(&mut stream, request).await.map_err(failed)?;
+        let mut stream = BufReader::new(stream);
+        match shim::receive_reply(&mut stream).await.map_err(failed)? {
+            Reply::Started => Ok(bridge(stream, stdin)),
+            Reply::Error(failure) if failure.reason == "NotRunning" => Err(not_running(target)),
+            Reply::Error(failure) => Err(StreamError::Internal { message: failure.message, source: None }),
+            Reply::Done => Err(failed(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
+
+fn not_running(target: &Target) -> StreamError {
+    StreamError::BadRequest(format!("container \"{}\" in pod \"{}\" is not running", target.container, target.name))
+}
+
+#[async_trait]
+impl PodStreams for Streams {
+    async fn logs(&self, target: Target, options: LogOptions) -> Result<LogStream, StreamError> {
+        let logs = find_logs(&self.directories.logs().join(&target.uid).join(&target.container));
+        let place = if options.previous { logs.len().checked_sub(2) } else { logs.len().checked_sub(1) };
+        let Some((start, path)) = place.and_then(|place| logs.get(place)).cloned() else {
+            return Err(no_log(&self.directory(&target), &target, options.previous));
+        };
+        let reader = Reader::open(&path, &options).map_err(|source| StreamError::Internal {
+            message: format!("cannot read the log of container \"{}\"", target.container),
+            source: Some(source.into()),
+        })?;
+        let follow = (options.follow && !options.previous).then(|| Follow {
+            directory: self.directory(&target),
+            container: target.container.clone(),
+            start,
+            ended: None,
+        });
+        Ok(stream::try_unfold((reader, follow), next_lines).boxed())
+    }
+
+    async fn exec(
+        &self,
+        target: Target,
+        command: Vec<String>,
+        options: SessionOptions,
+    ) -> Result<Session, StreamError> {
+        let exec = Exec {
+            container: target.container.clone(),
+            args: command,
+            tty: options.tty,
+            stdin: options.stdin,
+            size: None,
+            env: std::collections::BTreeMap::new(),
+        };
+        self.session(&target, &Request::Exec(exec), options.stdin).await
+    }
+
+    async fn attach(&self, target: Target, options: SessionOptions) -> Result<Session, StreamError> {
+        let attach = AttachStreams { container: target.container.clone(), stdin: options.stdin, size: None };
+        self.session(&target, &Request::Attach(attach), options.stdin).await
+    }
+}
+
+fn no_log(directory: &Path, target: &Target, previous: bool) -> StreamError {
+    let (container, pod) = (&target.container, &target.name);
+    if previous {
+        return StreamError::BadRequest(format!(
+            "previous terminated container \"{container}\" in pod \"{pod}\" not found"
+        ));
+    }
+    let state = shim::read_state(directory);
+    let found = state.iter().flat_map(|state| all_containers(state)).find(|state| state.name == *container);
+    let reason = match found.map(|state| &state.phase) {
+        Some(Phase::Waiting(failure)) => failure.reason.clone(),
+        _ => "ContainerCreating".to_owned(),
+    };
+    StreamError::BadRequest(format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {reason}"))
+}
+
+/// Waiting for more of a log until its container has ended.
+struct Follow {
+    directory: PathBuf,
+    container: String,
+    start: Start,
+    /// since when nothing more is to come
+    ended: Option<Instant>,
+}
+
+impl Follow {
+    /// Whether this start of the container still runs.
+    fn is_running(&self) -> bool {
+        if shim::read_record(&self.directory).run != self.start.run {
+            return false;
+        }
+        let Some(state) = shim::read_state(&self.directory) else { return false };
+        let found = all_containers(&state).find(|state| state.name == self.container);
+        !state.finished
+            && found.is_some_and(|state| {
+                state.restarts == self.start.attempt && matches!(state.phase, Phase::Running { .. } | Phase::Waiting(_))
+            })
+    }
+}
+
+type Step = Option<(Bytes, (Reader, Option<Follow>))>;
+
+/// The next piece of a log; none at its end.
+async fn next_lines((mut reader, mut follow): (Reader, Option<Follow>)) -> io::Result<Step> {
+    if reader.is_done() {
+        return Ok(None);
+    }
+    loop {
+        match reader.next()? {
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => return Ok(Some((bytes, (reader, follow)))),
+            None => {
+                let Some(follow) = &mut follow else { return Ok(None) };
+                match follow.ended {
+                    Some(at) if at.elapsed() >= LAST_LINES => return Ok(None),
+                    Some(_) => {}
+                    None if follow.is_running() => {}
+                    None => follow.ended = Some(Instant::now()),
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Passes frames between the shim and the API server until one of them ends.
+fn bridge(stream: BufReader<UnixStream>, stdin: bool) -> Session {
+    let rest = Bytes::copy_from_slice(stream.buffer());
+    let (from_shim, to_shim) = stream.into_inner().into_split();
+    let (input, inbox) = mpsc::channel(QUEUE);
+    let (outbox, output) = mpsc::channel(QUEUE);
+    let writer = tokio::spawn(write_input(inbox, to_shim, stdin));
+    tokio::spawn(async move {
+        // What came with the reply, then what comes.
+        let mut reader = BufReader::new(rest.as_ref().chain(from_shim));
+        loop {
+            let next = tokio::select! {
+                frame = read_frame(&mut reader) => frame,
+                () = outbox.closed() => break,
+            };
+            let (last, said) = match next {
+                Ok((Channel::Stdout, payload)) => (false, Output::Stdout(payload)),
+                Ok((Channel::Stderr, payload)) => (false, Output::Stderr(payload)),
+                Ok((Channel::Exit, payload)) => (true, exit(&payload)),
+                Ok(_) => (true, Output::Failed("the pod's shim sent a frame that it must not send".to_owned())),
+                Err(error) => (true, Output::Failed(format!("the pod's shim closed the session: {error}"))),
+            };
+            if outbox.send(said).await.is_err() || last {
+                break;
+            }
+        }
+        writer.abort();
+    });
+    Session { input, output }
+}
+
+fn exit(payload: &[u8]) -> Output {
+    match serde_json::from_slice::<Exit>(payload) {
+        Ok(Exit { error: Some(error), .. }) => Output::Failed(error),
+        Ok(Exit { code, error: None }) => Output::Exit(code),
+        Err(error) => Output::Failed(format!("the pod's shim sent no exit code: {error}")),
+    }
+}
+
+async fn read_frame(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<(Channel, Bytes)> {
+    let mut head = [0; 5];
+    reader.read_exact(&mut head).await?;
+    let (channel, length) = frame::parse_head(head)?;
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload).await?;
+    Ok((channel, payload.into()))
+}
+
+/// Ends when the client has gone; the connection's other half ends the session.
+async fn write_input(mut inbox: mpsc::Receiver<Input>, mut to_shim: OwnedWriteHalf, stdin: bool) {
+    while let Some(input) = inbox.recv().await {
+        let written = match input {
+            Input::Stdin(bytes) if stdin => write_stdin(&mut to_shim, &bytes).await,
+            Input::CloseStdin if stdin => write_frame(&mut to_shim, Channel::Stdin, &[]).await,
+            Input::Stdin(_) | Input::CloseStdin => Ok(()),
+            Input::Resize(size) => {
+                let size = TerminalSize { width: size.width, height: size.height };
+                match serde_json::to_vec(&size) {
+                    Ok(payload) => write_frame(&mut to_shim, Channel::Resize, &payload).await,
+                    Err(_) => Ok(()),
+                }
+            }
+        };
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_stdin(to_shim: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    for piece in bytes.chunks(MAX_PAYLOAD) {
+        write_frame(to_shim, Channel::Stdin, piece).await?;
+    }
+    Ok(())
+}
+
+async fn write_frame(to_shim: &mut OwnedWriteHalf, channel: Channel, payload: &[u8]) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(5 + payload.len());
+    frame::write(&mut bytes, channel, payload)?;
+    to_shim.write_all(&bytes).await
+}

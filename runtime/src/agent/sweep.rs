@@ -1,0 +1,49 @@
+//! What earlier boots and daemons left: swept before the agent looks at any pod. A pod's directory in the run directory says
+//! that a shim of this boot has run it; writable layers and cgroups without such a directory belong to nobody.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use minipod_kernel::cgroup::Hierarchies;
+
+use super::Config;
+use super::effects::with_causes;
+
+/// Killed processes end within this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes what belongs to no pod of this boot. What cannot be removed is logged and left.
+pub(super) async fn sweep(config: &Config, cgroups: &Hierarchies) {
+    let (config, cgroups) = (config.clone(), cgroups.clone());
+    let swept = tokio::task::spawn_blocking(move || {
+        let known: BTreeSet<String> = directories(&config.directories.pods()).into_iter().collect();
+        for uid in directories(&config.directories.pod_data()).into_iter().filter(|uid| !known.contains(uid)) {
+            if let Err(error) = fs::remove_dir_all(config.directories.pod_data().join(&uid)) {
+                tracing::warn!(uid, error = with_causes(&error), "writable layers of an earlier pod are left");
+            }
+        }
+        for name in cgroups.children(&config.cgroup_parent) {
+            let Some(uid) = name.strip_prefix("pod").filter(|uid| !known.contains(*uid)) else { continue };
+            let cgroup = format!("{}/{name}", config.cgroup_parent);
+            let removed = cgroups.kill(&cgroup, PATIENCE).and_then(|()| cgroups.remove(&cgroup, PATIENCE));
+            if let Err(error) = removed {
+                tracing::warn!(uid, error = with_causes(&error), "the cgroup of an earlier pod is left");
+            }
+        }
+    });
+    if let Err(error) = swept.await {
+        tracing::warn!(error = with_causes(&error), "the sweep ended early");
+    }
+}
+
+/// Names of the directories below; none where there is no such directory.
+pub(super) fn directories(path: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let mut names: Vec<String> =
+        entries.flatten().filter(is_dir).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}

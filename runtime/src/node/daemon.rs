@@ -1,0 +1,187 @@
+//! The parts of the daemon, in the order in which they start and stop.
+//!
+//! Start: what an earlier boot left is swept, the store opens, the Node is registered, netd makes the network, controllers and
+//! agent run, and last the API socket opens: whoever gets an answer there has a node that works. Stop: the other way round.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kube::Client;
+use minipod_api::Server;
+use minipod_image::Images;
+use minipod_model::defaults::CLUSTER_DNS_OFFSET;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{self, Machine};
+use super::options::Settings;
+use super::{ServeError, register};
+use crate::agent;
+
+/// Where registry mirrors are looked for unless `--registries` says so.
+const REGISTRIES: &str = "/etc/minipod/registries.toml";
+/// The parts have so long to end after a signal.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The Node says so often that it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), ServeError> {
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let directories = settings.directories.clone();
+    let machine = Machine::observe();
+    sweep_earlier_boot(&directories.run_dir, &machine.boot_id)
+        .map_err(|source| ServeError::Sweep { path: directories.run_dir.clone(), source })?;
+
+    let server = open_server(&settings).await?;
+    server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
+    let client = Client::new(server.router(), "default");
+    let addresses = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
+    let _ranges = register::register(&client, &settings, &machine, &addresses, &hostname).await?;
+
+    let images = open_images(&settings)?;
+    let config = agent::Config {
+        node_name: settings.node_name.clone(),
+        hostname: hostname.clone(),
+        node_ips: addresses.clone(),
+        directories: directories.clone(),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        cluster_dns: cluster_dns(&settings),
+        shim: program("MINIPOD_SHIM", "minipod-shim"),
+    };
+    let stop = CancellationToken::new();
+    let mut agent = tokio::spawn(agent::run(client.clone(), images, config, stop.clone()));
+    let controllers = tokio::spawn(minipod_controllers::run(client.clone(), settings.node_name.clone(), stop.clone()));
+    let api = server.serve_unix(&directories.api_socket(), stop.clone()).await?;
+    let ready = |ready| register::write_status(&client, &settings, &machine, &addresses, &hostname, Some(ready));
+    ready(true).await?;
+    tracing::info!(node = settings.node_name, ?addresses, socket = %directories.api_socket().display(), "node ready");
+
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            ended = &mut agent => break match ended {
+                Ok(Err(error)) => Err(error.into()),
+                Ok(Ok(())) => Err(ServeError::PartEnded { part: "pod agent" }),
+                Err(_) => Err(ServeError::PartEnded { part: "pod agent" }),
+            },
+            _ = heartbeat.tick() => if let Err(error) = ready(true).await {
+                tracing::warn!(%error, "heartbeat not written");
+            },
+        }
+    };
+    tracing::info!("stopping; pods, links and policies stay");
+    if let Err(error) = ready(false).await {
+        tracing::warn!(%error, "the Node still says that it is ready");
+    }
+    stop.cancel();
+    let parts = async {
+        if !agent.is_finished() {
+            let _ = (&mut agent).await;
+        }
+        let _ = controllers.await;
+        server.stop();
+        let _ = api.await;
+    };
+    if tokio::time::timeout(STOP_PATIENCE, parts).await.is_err() {
+        tracing::warn!("not everything ended in time");
+    }
+    // A new daemon finds nobody listening.
+    let _ = fs::remove_file(directories.api_socket());
+    ended
+}
+
+fn on_signal(kind: SignalKind) -> Result<Signal, ServeError> {
+    signal(kind).map_err(ServeError::Runtime)
+}
+
+async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
+    let state_dir = &settings.directories.state_dir;
+    private_directory(state_dir)?;
+    let config = minipod_api::Config { store: settings.directories.store(), service_cidrs: service_cidrs(settings) };
+    Ok(Server::open(config).await?)
+}
+
+fn open_images(settings: &Settings) -> Result<Images, ServeError> {
+    let options = minipod_image::Options {
+        directory: settings.directories.images(),
+        registries: settings.registries.clone().unwrap_or_else(|| REGISTRIES.into()),
+        builtin: Some(program("MINIPOD_HELLO", "minipod-hello")),
+    };
+    Images::open(options).map_err(|source| ServeError::Images(Box::new(source)))
+}
+
+fn service_cidrs(settings: &Settings) -> Vec<IpNet> {
+    settings.service_v4.map(IpNet::V4).into_iter().chain(settings.service_v6.map(IpNet::V6)).collect()
+}
+
+/// The cluster DNS: the tenth address of each service range.
+fn cluster_dns(settings: &Settings) -> Vec<IpAddr> {
+    let v4 = settings.service_v4.map(|net| {
+        let first = u32::from(net.network());
+        IpAddr::from(std::net::Ipv4Addr::from(first.saturating_add(CLUSTER_DNS_OFFSET)))
+    });
+    let v6 = settings.service_v6.map(|net| {
+        let first = u128::from(net.network());
+        IpAddr::from(std::net::Ipv6Addr::from(first.saturating_add(CLUSTER_DNS_OFFSET.into())))
+    });
+    v4.into_iter().chain(v6).collect()
+}
+
+/// A program of ours: named by the variable, or beside this one.
+fn program(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new("/")).join(name)
+}
+
+fn private_directory(path: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| ServeError::Directory { path: path.to_owned(), source })
+}
+
+/// Processes and links end with a boot; where the run directory does not, what it says of them is removed.
+fn sweep_earlier_boot(run_dir: &Path, boot_id: &str) -> io::Result<()> {
+    let mark = run_dir.join("boot-id");
+    let known = fs::read_to_string(&mark).unwrap_or_default();
+    if known.trim() == boot_id {
+        return Ok(());
+    }
+    if !known.is_empty() {
+        match fs::remove_dir_all(run_dir.join("pods")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::write(mark, boot_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::sweep_earlier_boot;
+
+    #[test]
+    fn pods_of_an_earlier_boot_are_swept_and_those_of_this_one_stay() {
+        let run_dir = tempfile::tempdir().expect("a directory");
+        let pod = run_dir.path().join("pods/u1");
+        sweep_earlier_boot(run_dir.path(), "boot-1").expect("marked");
+        fs::create_dir_all(&pod).expect("made");
+        sweep_earlier_boot(run_dir.path(), "boot-1").expect("nothing to do");
+        assert!(pod.is_dir());
+        sweep_earlier_boot(run_dir.path(), "boot-2").expect("swept");
+        assert!(!pod.exists());
+    }
+}
