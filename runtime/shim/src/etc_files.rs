@@ -1,4 +1,4 @@
-//! The files of `/etc` that a pod's containers share: `resolv.conf`, `hosts`, `hostname`. Pure, except [`write_all`].
+//! The files of `/etc` that a pod's containers share: `resolv.conf`, `hosts`, `hostname`. Pure, except [`ensure_all`] and [`write_all`].
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -51,19 +51,21 @@ pub(crate) fn compile_host_files(sandbox: &Sandbox, node_hosts: &str, node_resol
     }
 }
 
-/// Writes the files and returns what is to be bound where: `(file of the node, path in a container)`.
-pub(crate) fn write_all(directory: &Path, files: &EtcFiles) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+/// Makes the files, still empty, and returns what is to be bound where: `(file of the node, path in a container)`.
+pub(crate) fn ensure_all(directory: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     fs::create_dir_all(directory)?;
+    let ensure = |(name, inside): &(&str, &str)| {
+        let path = directory.join(name);
+        fs::File::options().create(true).append(true).open(&path)?;
+        Ok((path, PathBuf::from(inside)))
+    };
+    FILES.iter().map(ensure).collect()
+}
+
+/// Writes the files in place: they may be bound into a container already.
+pub(crate) fn write_all(directory: &Path, files: &EtcFiles) -> io::Result<()> {
     let contents = [&files.resolv_conf, &files.hosts, &files.hostname];
-    FILES
-        .iter()
-        .zip(contents)
-        .map(|((name, inside), content)| {
-            let path = directory.join(name);
-            fs::write(&path, content)?;
-            Ok((path, PathBuf::from(inside)))
-        })
-        .collect()
+    FILES.iter().zip(contents).try_for_each(|((name, _), content)| fs::write(directory.join(name), content))
 }
 
 fn resolv_conf(dns: &Dns) -> String {

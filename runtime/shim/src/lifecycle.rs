@@ -293,8 +293,8 @@ impl Lifecycle {
 
     /// The container of that name, if it runs.
     pub(crate) fn running(&self, name: &str) -> Result<Slot, Failure> {
-        let found = self.entries.iter().enumerate().filter(|(_, entry)| entry.name == name);
-        let (index, entry) = found.last().ok_or_else(|| Failure {
+        let found = self.entries.iter().position(|entry| entry.name == name);
+        let (index, entry) = found.map(|index| (index, &self.entries[index])).ok_or_else(|| Failure {
             reason: "NotFound".into(),
             message: format!("pod `{}` has no container `{name}`", self.pod),
         })?;
@@ -307,11 +307,17 @@ impl Lifecycle {
         }
     }
 
-    /// The containers whose turn it is: the first init container that has not succeeded, else all containers.
+    /// What will be started first, once the network is there.
+    pub(crate) fn first(&self) -> Vec<Slot> {
+        self.in_turn()
+    }
+
     fn startable(&self) -> Vec<Slot> {
-        if !self.network_ready || self.stopping {
-            return Vec::new();
-        }
+        if self.network_ready && !self.stopping { self.in_turn() } else { Vec::new() }
+    }
+
+    /// The containers whose turn it is: the first init container that has not succeeded, else all containers.
+    fn in_turn(&self) -> Vec<Slot> {
         match (0..self.inits).find(|index| !self.entries[*index].succeeded()) {
             Some(index) => vec![Slot(index)],
             None => (self.inits..self.entries.len()).map(Slot).collect(),

@@ -88,7 +88,9 @@ impl Executor for Libcontainer {
         let built = builder.as_init(&bundle).with_systemd(false).with_detach(true).build();
         stay_dumpable();
         let container = built.map_err(create)?;
-        let pid = container.pid().map(|pid| pid.as_raw()).unwrap_or_default();
+        // the type is of another version of `nix` than this crate's
+        let Some(pid) = container.pid() else { return Err(create(LibcontainerError::Other("no process".into()))) };
+        let pid = pid.as_raw();
         let terminal =
             receive_terminal(listener).map_err(|source| ExecutorError::Terminal { id: id.into(), source })?;
         Ok(Spawned { pid, terminal })

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use minipod_protocol::shim::Container;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// The kernel takes one page of options, the final zero byte included.
@@ -76,18 +77,29 @@ pub(crate) fn ensure_fresh_rootfs(container: &Container) -> Result<PathBuf, Over
     }
     let base = common_directory(&container.layers).ok_or_else(|| OverlayError::NoLayers(container.name.clone()))?;
     let options = compile_options(&container.layers, &base, &upper, &work);
-    if options.len() > LONGEST_OPTIONS {
+    if options.len() + ",volatile".len() > LONGEST_OPTIONS {
         let (container, layers) = (container.name.clone(), container.layers.len());
         return Err(OverlayError::TooLong { container, layers, length: options.len() });
     }
     // short names relative to the layers' directory leave room for many layers
     let before = std::env::current_dir().and_then(|before| std::env::set_current_dir(&base).map(|()| before));
     let before = before.map_err(|source| OverlayError::Prepare { path: base.clone(), source })?;
-    let mounted =
-        mount(Some("overlay"), &rootfs, Some("overlay"), MsFlags::MS_NODEV, Some(OsStr::from_bytes(&options)));
+    let mounted = mount_overlay(&rootfs, &options);
     prepare(&before, std::env::set_current_dir(&before))?;
     mounted.map_err(|source| OverlayError::Mount { at: rootfs.clone(), source })?;
     Ok(rootfs)
+}
+
+/// `volatile`: the writable layer is thrown away with the container, so nobody waits for it to reach the disk. A kernel
+/// before 5.10 does not know it.
+fn mount_overlay(rootfs: &Path, options: &[u8]) -> nix::Result<()> {
+    let mount = |options: &[u8]| {
+        mount(Some("overlay"), rootfs, Some("overlay"), MsFlags::MS_NODEV, Some(OsStr::from_bytes(options)))
+    };
+    match mount(&[options, b",volatile"].concat()) {
+        Err(Errno::EINVAL) => mount(options),
+        other => other,
+    }
 }
 
 /// Where the container's root file system is mounted.

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use minipod_protocol::shim::{Container, Failure, Sandbox, State, files};
+use minipod_protocol::shim::{Container, Failure, Resources, Sandbox, State, files};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -33,6 +33,7 @@ use crate::executor::{Executor, by_name};
 use crate::lifecycle::{Action, Lifecycle, Moment, Slot};
 use crate::seccomp::Program;
 use connection::Connection;
+use containers::Made;
 use network::Network;
 use process::Process;
 
@@ -62,6 +63,8 @@ struct Pod {
     shm: PathBuf,
     /// what is bound into `/etc` of the containers
     etc: Vec<(PathBuf, PathBuf)>,
+    /// containers that were made while the network was not there yet; their processes wait
+    prepared: BTreeMap<Slot, Made>,
     processes: BTreeMap<Key, Process>,
     connections: BTreeMap<Key, Connection>,
     last_key: u64,
@@ -104,27 +107,32 @@ impl Pod {
     fn new(directory: &Path, sandbox: Sandbox) -> anyhow::Result<Self> {
         let signals = setup::take_signals()?;
         let listener = setup::listen()?;
+        let shm = setup::isolate(directory, &sandbox)?;
+        let etc = crate::etc_files::ensure_all(&directory.join("etc")).context("cannot make the pod's /etc files")?;
+        let epoch = Instant::now();
+        // netd works while this process makes the rest
+        let network = Network::begin(&sandbox, epoch.elapsed());
         let cgroups = Cgroups::observe()?;
         cgroups.ensure(&sandbox.cgroup, &sandbox.resources)?;
         let own = format!("{}/shim", sandbox.cgroup);
-        cgroups.ensure(&own, &minipod_protocol::shim::Resources::default())?;
+        cgroups.ensure(&own, &Resources::default())?;
         cgroups.join(&own)?;
-        let shm = setup::isolate(directory, &sandbox)?;
         let executor = by_name(EXECUTOR, directory)
             .with_context(|| format!("no executor `{EXECUTOR}`; known: {}", crate::executor::KNOWN))?;
         Ok(Self {
             directory: directory.to_owned(),
             start_time: setup::own_start_time()?,
-            epoch: Instant::now(),
+            epoch,
             life: Lifecycle::new(&sandbox),
-            network: Network::new(&sandbox),
+            network,
             sandbox,
             failure: None,
             executor,
             cgroups,
             filters: Vec::new(),
             shm,
-            etc: Vec::new(),
+            etc,
+            prepared: BTreeMap::new(),
             processes: BTreeMap::new(),
             connections: BTreeMap::new(),
             last_key: 0,
@@ -136,13 +144,14 @@ impl Pod {
     }
 
     fn work(&mut self) -> anyhow::Result<()> {
+        self.prepare_containers();
         while !self.finished {
             self.advance_network();
             let now = self.now();
             for action in self.life.due(now) {
                 self.act(action);
             }
-            self.publish()?;
+            self.publish();
             if self.finished {
                 break;
             }
@@ -150,7 +159,8 @@ impl Pod {
                 self.serve(source, flags);
             }
         }
-        self.publish()
+        self.publish();
+        Ok(())
     }
 
     fn now(&self) -> Moment {
@@ -175,7 +185,10 @@ impl Pod {
         match action {
             Action::Start { slot, attempt } => self.start_container(slot, attempt),
             Action::Signal { slot, signal } => self.signal_container(slot, signal),
-            Action::Finish => self.network.release(&self.sandbox, self.epoch.elapsed()),
+            Action::Finish => {
+                self.discard_prepared();
+                self.network.release(&self.sandbox, self.epoch.elapsed());
+            }
         }
     }
 
@@ -290,10 +303,10 @@ impl Pod {
     }
 
     /// Writes the state down and tells the watchers, if it has changed.
-    fn publish(&mut self) -> anyhow::Result<()> {
+    fn publish(&mut self) {
         let state = self.state();
         if self.published.as_ref() == Some(&state) {
-            return Ok(());
+            return;
         }
         if let Err(error) = setup::write_state(&self.directory, &state) {
             // a full disk must not end the pod; watchers still hear it
@@ -301,7 +314,6 @@ impl Pod {
         }
         self.tell_watchers(&state);
         self.published = Some(state);
-        Ok(())
     }
 
     /// Leaves nothing behind but the directory.
@@ -330,7 +342,8 @@ fn failed(sandbox: &Sandbox, message: String) -> State {
         init_containers,
         containers,
         stopping: false,
-        network_released: true,
+        // netd may have been asked before the set-up failed
+        network_released: sandbox.netd_socket.is_none(),
         finished: true,
     }
 }

@@ -236,7 +236,7 @@ mod tests {
         });
         let resources = spec.linux().as_ref().and_then(|l| l.resources().clone()).expect("resources");
         assert_eq!(resources.memory().as_ref().and_then(oci_spec::runtime::LinuxMemory::limit), Some(1 << 20));
-        assert_eq!(resources.pids().as_ref().map(|p| p.limit()), Some(10));
+        assert_eq!(resources.pids().as_ref().map(oci_spec::runtime::LinuxPids::limit), Some(10));
     }
 
     #[test]

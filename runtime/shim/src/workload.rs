@@ -87,7 +87,7 @@ impl Workload {
         let args = args.filter(|args| !args.is_empty()).ok_or(ExecuteError::NoCommand)?;
         let program = find_program(&args[0], &self.env)?;
         let path = CString::new(program.into_os_string().into_vec())?;
-        let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let arguments = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
         let home = self.home.borrow().as_ref().map(|home| format!("HOME={home}"));
         let home = home.filter(|_| !has(&self.env, "HOME"));
         let env =
@@ -98,7 +98,7 @@ impl Workload {
             program.load().map_err(ExecuteError::Seccomp)?;
         }
         give_up_capabilities(&self.capabilities)?;
-        nix::unistd::execve(&path, &argv, &env)
+        nix::unistd::execve(&path, &arguments, &env)
             .map_err(|cause| ExecuteError::Refused { program: args[0].clone(), cause })
     }
 }

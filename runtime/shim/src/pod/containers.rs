@@ -42,7 +42,11 @@ impl Pod {
 
     fn make_container(&mut self, container: &Container, slot: Slot, attempt: u32) -> Result<i32, NotStarted> {
         let failed = |error: anyhow::Error| NotStarted::Create(format!("{error:#}"));
-        let Made { pid, ends, report, log } = self.create(container, attempt).map_err(failed)?;
+        let made = match self.prepared.remove(&slot) {
+            Some(made) => made,
+            None => self.create(container, attempt).map_err(failed)?,
+        };
+        let Made { pid, ends, report, log } = made;
         self.executor.start(&container.name).map_err(|error| failed(error.into()))?;
         if let Some(message) = outcome(report).map_err(failed)? {
             return Err(NotStarted::Start(message));
@@ -53,6 +57,26 @@ impl Pod {
         let key = self.new_key();
         self.processes.insert(key, process);
         Ok(pid)
+    }
+
+    /// Makes what will be started first, while netd makes the network. What fails here fails again, and is told, when it is
+    /// to be started.
+    pub(super) fn prepare_containers(&mut self) {
+        for slot in self.life.first() {
+            let container = self.container(slot).clone();
+            match self.create(&container, 0) {
+                Ok(made) => drop(self.prepared.insert(slot, made)),
+                Err(_) => self.bury(&container),
+            }
+        }
+    }
+
+    /// Ends what was made and will not be started.
+    pub(super) fn discard_prepared(&mut self) {
+        for (slot, made) in std::mem::take(&mut self.prepared) {
+            send_signal(made.pid, libc::SIGKILL);
+            self.bury(&self.container(slot).clone());
+        }
     }
 
     fn create(&mut self, container: &Container, attempt: u32) -> anyhow::Result<Made> {
@@ -172,7 +196,7 @@ impl Pod {
 }
 
 /// A container whose first process waits.
-struct Made {
+pub(super) struct Made {
     pid: i32,
     ends: Ends,
     report: OwnedFd,
@@ -211,8 +235,8 @@ fn streams(container: &Container, tty: bool, stdin: bool) -> anyhow::Result<(Std
         fchown(end, Some(Uid::from_raw(container.uid)), Some(Gid::from_raw(container.gid)))
             .context("cannot give a pipe to the container's user")?;
     }
-    let stdio = Stdio::Pipes { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
-    Ok((stdio, Ours::Pipes { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+    let theirs = Stdio::Pipes { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
+    Ok((theirs, Ours::Pipes { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
 }
 
 /// Waits until the program is executed; the message if it was not.

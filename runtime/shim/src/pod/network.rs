@@ -24,8 +24,8 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// What the pod has of a network.
 #[derive(Debug)]
 pub(super) enum Network {
-    /// nothing yet; the files of `/etc` are still to be written
-    New { socket: Option<PathBuf> },
+    /// the pod is on the node's network; the files of `/etc` are still to be written
+    Host,
     /// netd is asked for it
     Attaching { socket: PathBuf, attempt: Attempt },
     /// the pod has it: the node's, or its own
@@ -98,8 +98,16 @@ impl Attempt {
 }
 
 impl Network {
-    pub(super) fn new(sandbox: &Sandbox) -> Self {
-        Self::New { socket: sandbox.netd_socket.clone() }
+    /// Asks netd for the pod's network, unless the pod is on the node's.
+    pub(super) fn begin(sandbox: &Sandbox, now: Duration) -> Self {
+        let Some(socket) = sandbox.netd_socket.clone() else { return Self::Host };
+        let mut attempt = Attempt::new(now);
+        // what fails now is seen when the call is advanced the next time
+        attempt.call = netd::ask(&socket, Question::Attach, sandbox).ok();
+        if attempt.call.is_some() {
+            attempt.at = now + ANSWER;
+        }
+        Self::Attaching { socket, attempt }
     }
 
     /// What netd gave, also after its release.
@@ -108,7 +116,7 @@ impl Network {
             Self::Ready { attached, .. } | Self::Releasing { attached, .. } | Self::Gone { attached, .. } => {
                 attached.as_ref()
             }
-            Self::New { .. } | Self::Attaching { .. } => None,
+            Self::Host | Self::Attaching { .. } => None,
         }
     }
 
@@ -134,7 +142,7 @@ impl Network {
         let until = match self {
             Self::Releasing { until, .. } => Some(*until),
             // nothing to wait for
-            Self::Gone { .. } => Some(Duration::ZERO),
+            Self::Host | Self::Gone { .. } => Some(Duration::ZERO),
             _ => None,
         };
         at.into_iter().chain(until).min()
@@ -156,16 +164,11 @@ impl Pod {
     /// Goes on with the network as far as possible now.
     pub(super) fn advance_network(&mut self) {
         let now = self.epoch.elapsed();
-        if let Network::New { socket } = &self.network {
-            self.network = match socket.clone() {
-                Some(socket) => Network::Attaching { socket, attempt: Attempt::new(now) },
-                None => Network::Ready { attached: None },
-            };
-            if matches!(self.network, Network::Ready { .. }) {
+        match &mut self.network {
+            Network::Host => {
+                self.network = Network::Ready { attached: None };
                 self.network_is_ready();
             }
-        }
-        match &mut self.network {
             Network::Attaching { socket, attempt } => {
                 match attempt.advance(Question::Attach, socket, &self.sandbox, now, netd::attached) {
                     None => {}
@@ -190,14 +193,13 @@ impl Pod {
                 }
             }
             Network::Gone { .. } => self.finished = true,
-            Network::New { .. } | Network::Ready { .. } => {}
+            Network::Ready { .. } => {}
         }
     }
 
     fn network_is_ready(&mut self) {
         match self.write_etc_files() {
-            Ok(etc) => {
-                self.etc = etc;
+            Ok(()) => {
                 self.failure = None;
                 self.life.network_ready();
             }
@@ -209,7 +211,7 @@ impl Pod {
         }
     }
 
-    fn write_etc_files(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    fn write_etc_files(&self) -> anyhow::Result<()> {
         let files = if let Some(attached) = self.network.attached() {
             let addresses: Vec<_> = attached.addresses.iter().map(|address| address.address).collect();
             compile_files(&self.sandbox, &addresses, &attached.dns)

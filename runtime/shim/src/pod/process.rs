@@ -202,16 +202,16 @@ impl Process {
     pub(super) fn resize(&self, size: TerminalSize) {
         let Some(terminal) = &self.terminal else { return };
         let size = nix::pty::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-        set_terminal_size(terminal, &size);
+        set_terminal_size(terminal, size);
     }
 }
 
-fn set_terminal_size(terminal: &OwnedFd, size: &nix::pty::Winsize) {
+fn set_terminal_size(terminal: &OwnedFd, size: nix::pty::Winsize) {
     use std::os::fd::AsRawFd;
     nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, nix::pty::Winsize);
     #[expect(unsafe_code, reason = "TIOCSWINSZ has no safe wrapper")]
     // SAFETY: `size` is a valid `struct winsize` that the kernel only reads, `terminal` an open descriptor.
-    let result = unsafe { set_window_size(terminal.as_raw_fd(), size) };
+    let result = unsafe { set_window_size(terminal.as_raw_fd(), &raw const size) };
     // a terminal that has just ended has no size
     let _ = result;
 }

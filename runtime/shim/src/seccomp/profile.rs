@@ -7,11 +7,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Argument {
     /// the argument is this
-    Is(u32, u64),
+    Is(u32, u32),
     /// the argument is not this
-    IsNot(u32, u64),
+    IsNot(u32, u32),
     /// the argument has none of these bits
-    HasNoneOf(u32, u64),
+    HasNoneOf(u32, u32),
 }
 
 /// Allowed for everybody.
@@ -437,9 +437,9 @@ pub(super) const WITH_CAPABILITY: &[(&str, &[&str])] = &[
 ];
 
 /// Flags of `clone(2)` that make namespaces: all but `CLONE_NEWTIME`, which `clone` cannot ask for.
-const NAMESPACE_FLAGS: u64 = 0x7E02_0000;
+const NAMESPACE_FLAGS: u32 = 0x7E02_0000;
 /// `AF_VSOCK`: a way to the hypervisor that no network policy sees.
-const AF_VSOCK: u64 = 40;
+const AF_VSOCK: u32 = 40;
 
 /// Allowed under a condition.
 pub(super) const CONDITIONAL: &[(&str, Argument)] = &[

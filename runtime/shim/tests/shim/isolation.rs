@@ -69,8 +69,9 @@ fn a_pod_on_the_nodes_network_asks_nobody() {
 
 #[test]
 fn the_filter_is_active_for_the_first_process_and_for_an_exec() {
-    let pod =
-        Pod::new().with("a", "grep Seccomp: /proc/self/status; unshare -U true; echo ready; exec sleep 1000").start();
+    let pod = Pod::new()
+        .with("a", "grep Seccomp: /proc/self/status; unshare -U true 2>&1; echo ready; exec sleep 1000")
+        .start();
     pod.wait_log("a", "ready");
     let log = pod.log("a", 0);
     assert_eq!(log[0], "Seccomp:\t2");

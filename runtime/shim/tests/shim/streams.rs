@@ -75,7 +75,7 @@ fn more_than_fits_into_any_buffer_passes_both_ways() {
     let mut asked = exec("a", &["md5sum"]);
     asked.stdin = true;
     let mut session = pod.begin_exec(&asked).expect("started");
-    let piece = [b'x'; 60_000];
+    let piece = vec![b'x'; 60_000];
     for _ in 0..50 {
         session.send(Channel::Stdin, &piece);
     }
