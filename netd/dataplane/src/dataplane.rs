@@ -1,27 +1,39 @@
 //! The whole as one value: what was applied last, and the kernel that it was applied to.
 
+use std::collections::BTreeMap;
+
 use netd_policy::intent::Intent;
 
-use crate::compile::{CompileError, compile};
+use crate::compile::{CompileError, SET_ELEMENTS_MAX, compile};
+use crate::delta;
+use crate::diff::{Elements, diff, diff_elements, removal};
 use crate::facts::NodeFacts;
+use crate::index::Indexes;
 use crate::kernel::{Kernel, KernelError, execute};
+use crate::name::SetName;
 use crate::observed::Observed;
-use crate::plan::{Plan, PlanError, Step, diff, removal};
+use crate::plan::{Plan, PlanError, SetEdit, Step};
 use crate::spec::Spec;
 
 /// Keeps a kernel as an intent wants it.
 ///
-/// Ownership: everything in the kernel that is named like ours, in one network namespace. Atomicity: see [`crate::plan`]; after an error
+/// Ownership: everything in the kernel that is named like ours, in one network namespace. Atomicity: see [`crate::diff`]; after an error
 /// the kernel is somewhere between the old and the new state, and the next call looks before it acts. Threads: one caller at a time.
 #[derive(Debug)]
 pub struct Dataplane<K> {
     kernel: K,
-    /// what is there
-    there: Observed,
-    /// what was wanted last
-    wanted: Option<Wanted>,
-    /// the last change failed: `there` cannot be believed
-    is_unsure: bool,
+    there: There,
+}
+
+/// What is believed to be there.
+#[derive(Debug)]
+enum There {
+    /// a change failed, and what was wanted last
+    Unsure(Option<Box<Wanted>>),
+    /// as it was found
+    Found(Observed),
+    /// as it was made
+    Made(Box<Wanted>),
 }
 
 #[derive(Debug)]
@@ -64,31 +76,42 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// It cannot be read.
     pub fn adopt(mut kernel: K) -> Result<Self, DataplaneError> {
-        let there = kernel.observe()?;
-        Ok(Self { kernel, there, wanted: None, is_unsure: false })
+        let there = There::Found(kernel.observe()?);
+        Ok(Self { kernel, there })
     }
 
-    /// Whether anything of ours was there when it was last looked at or changed.
+    /// Whether nothing of ours was there when it was last looked at or changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.there.is_empty()
+        matches!(&self.there, There::Found(observed) if observed.is_empty())
     }
 
-    /// Makes the kernel enforce `intent`.
+    /// Makes the kernel enforce `intent`. Where only pods come, go or change their labels, only elements of sets are touched: no rule is
+    /// compiled and no program is run.
     ///
     /// # Errors
     /// After an error the kernel enforces something between the last state and this one; the call can be repeated.
     pub fn apply(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
-        if self.is_unsure {
-            self.there = self.kernel.observe()?;
-            self.is_unsure = false;
+        if let Some(changes) = self.apply_elements(intent, facts)? {
+            return Ok(changes);
         }
-        let previous = self.there.indexes(facts.marks);
+        let (observed, previous) = match &self.there {
+            There::Made(wanted) if wanted.facts.marks == facts.marks => {
+                (Observed::of(&wanted.spec), wanted.spec.indexes.clone())
+            }
+            There::Made(wanted) => (Observed::of(&wanted.spec), Indexes::default()),
+            There::Found(observed) => (observed.clone(), observed.indexes(facts.marks)),
+            There::Unsure(_) => {
+                let observed = self.kernel.observe()?;
+                let indexes = observed.indexes(facts.marks);
+                (observed, indexes)
+            }
+        };
         let spec = compile(intent, facts, &previous)?;
-        let changes = self.converge(&spec)?;
-        self.there = Observed::of(&spec);
-        self.wanted = Some(Wanted { intent: intent.clone(), facts: facts.clone(), spec });
-        Ok(changes)
+        let plan = diff(&observed, &spec)?;
+        self.execute(&plan)?;
+        self.there = There::Made(Box::new(Wanted { intent: intent.clone(), facts: facts.clone(), spec }));
+        Ok(Changes::of(&plan))
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -97,17 +120,14 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// As [`Dataplane::apply`].
     pub fn repair(&mut self) -> Result<Changes, DataplaneError> {
-        let Some(wanted) = self.wanted.take() else { return Ok(Changes::default()) };
-        self.is_unsure = true;
-        let result = self.kernel.observe().map_err(DataplaneError::from).and_then(|there| {
-            self.there = there;
-            self.converge(&wanted.spec)
-        });
-        if result.is_ok() {
-            self.there = Observed::of(&wanted.spec);
-            self.is_unsure = false;
-        }
-        self.wanted = Some(wanted);
+        let (There::Made(wanted) | There::Unsure(Some(wanted))) =
+            std::mem::replace(&mut self.there, There::Unsure(None))
+        else {
+            self.there = There::Found(self.kernel.observe()?);
+            return Ok(Changes::default());
+        };
+        let result = self.converge(&wanted.spec);
+        self.there = if result.is_ok() { There::Made(wanted) } else { There::Unsure(Some(wanted)) };
         result
     }
 
@@ -116,19 +136,20 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// What the kernel refuses; the call can be repeated.
     pub fn remove_all(&mut self) -> Result<Changes, DataplaneError> {
-        self.wanted = None;
-        self.is_unsure = true;
+        self.there = There::Unsure(None);
         let plan = removal(&self.kernel.observe()?);
-        execute(&mut self.kernel, &plan)?;
-        self.there = Observed::default();
-        self.is_unsure = false;
+        self.execute(&plan)?;
+        self.there = There::Found(Observed::default());
         Ok(Changes::of(&plan))
     }
 
     /// The state that was wanted last.
     #[must_use]
     pub fn spec(&self) -> Option<&Spec> {
-        self.wanted.as_ref().map(|wanted| &wanted.spec)
+        match &self.there {
+            There::Made(wanted) | There::Unsure(Some(wanted)) => Some(&wanted.spec),
+            There::Found(_) | There::Unsure(None) => None,
+        }
     }
 
     /// The kernel.
@@ -136,12 +157,44 @@ impl<K: Kernel> Dataplane<K> {
         &mut self.kernel
     }
 
+    /// `None`: more than elements change.
+    fn apply_elements(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Option<Changes>, DataplaneError> {
+        let There::Made(wanted) = &self.there else { return Ok(None) };
+        if wanted.facts != *facts {
+            return Ok(None);
+        }
+        let Some(delta) = delta::between(&wanted.intent, intent, facts, &wanted.spec) else { return Ok(None) };
+        let plan = diff_elements(&delta);
+        let too_large = |(name, elements): (&SetName, &Elements)| {
+            let there = wanted.spec.sets.get(name).and_then(|set| set.entries()).map_or(0, BTreeMap::len);
+            there + elements.new.len() > SET_ELEMENTS_MAX
+        };
+        if delta.iter().any(too_large) {
+            return Ok(None);
+        }
+        self.execute(&plan)?;
+        if let There::Made(wanted) = &mut self.there {
+            delta::remember(&delta, &mut wanted.spec);
+            delta::follow(&mut wanted.intent, intent);
+        }
+        Ok(Some(Changes::of(&plan)))
+    }
+
     fn converge(&mut self, spec: &Spec) -> Result<Changes, DataplaneError> {
-        let plan = diff(&self.there, spec)?;
-        self.is_unsure = true;
+        let plan = diff(&self.kernel.observe()?, spec)?;
         execute(&mut self.kernel, &plan)?;
-        self.is_unsure = false;
         Ok(Changes::of(&plan))
+    }
+
+    fn execute(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
+        let result = execute(&mut self.kernel, plan);
+        if result.is_err() {
+            self.there = match std::mem::replace(&mut self.there, There::Unsure(None)) {
+                There::Made(wanted) | There::Unsure(Some(wanted)) => There::Unsure(Some(wanted)),
+                There::Found(_) | There::Unsure(None) => There::Unsure(None),
+            };
+        }
+        Ok(result?)
     }
 }
 
@@ -161,8 +214,7 @@ impl Changes {
                     changes.elements += entries.len();
                 }
                 Step::RemakeSet { .. } | Step::DestroySet(_) => changes.sets += 1,
-                Step::Remove { entries, .. } => changes.elements += entries.len(),
-                Step::Add { entries, .. } => changes.elements += entries.len(),
+                Step::Edit(edits) => changes.elements += edits.iter().map(SetEdit::len).sum::<usize>(),
                 Step::Restore { replace, delete, .. } => changes.chains += replace.len() + delete.len(),
                 Step::EnsureJump(_) | Step::RemoveJump { .. } => changes.jumps += 1,
             }

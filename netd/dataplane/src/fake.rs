@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minipod_model::IpFamily;
 
-use crate::kernel::{Kernel, KernelError, SetEdit};
+use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedJump, ObservedSet};
-use crate::plan::Entries;
+use crate::plan::{Entries, SetEdit};
 use crate::spec::{Chain, ChainKey, Content, Jump, SetKind, SetSpec, Table};
 use crate::text::jump_text;
 
@@ -131,20 +131,20 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError> {
+    fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError> {
         for edit in edits {
             match edit {
                 SetEdit::Remove(set, entries) => {
                     let (_, there) = self.entries(set)?;
-                    for entry in *entries {
+                    for entry in entries {
                         there.remove(entry);
                     }
                 }
                 SetEdit::Add(set, entries) => {
                     let (kind, there) = self.entries(set)?;
-                    for (entry, mark) in *entries {
+                    for (entry, mark) in entries {
                         if !kind.holds(entry) || mark.is_some() && !kind.has_marks() {
-                            return Err(Refusal::Entry { set: (*set).clone(), entry: format!("{entry:?}") }.into());
+                            return Err(Refusal::Entry { set: set.clone(), entry: format!("{entry:?}") }.into());
                         }
                         there.insert(entry.clone(), *mark);
                     }

@@ -8,8 +8,8 @@ use minipod_model::IpFamily;
 use crate::fake::Refusal;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
-use crate::plan::{Entries, Plan, Step};
-use crate::spec::{Chain, Entry, Jump, SetKind, Table};
+use crate::plan::{Plan, SetEdit, Step};
+use crate::spec::{Chain, Jump, SetKind, Table};
 
 /// A kernel, or something that refuses what a kernel refuses. Every call is one change: it happens or it does not, except for lists of
 /// elements, of which those before a refused one are in effect.
@@ -31,7 +31,7 @@ pub trait Kernel {
     ///
     /// # Errors
     /// A set is missing or does not take an element.
-    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError>;
+    fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError>;
 
     /// Exchanges two sets; rules see the other content at once.
     ///
@@ -79,7 +79,7 @@ impl<K: Kernel + ?Sized> Kernel for &mut K {
         (**self).create_set(name, kind)
     }
 
-    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError> {
+    fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError> {
         (**self).edit_sets(edits)
     }
 
@@ -110,15 +110,6 @@ impl<K: Kernel + ?Sized> Kernel for &mut K {
     }
 }
 
-/// Elements to add to or remove from a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SetEdit<'a> {
-    /// take out
-    Remove(&'a SetName, &'a [Entry]),
-    /// put in
-    Add(&'a SetName, &'a Entries),
-}
-
 /// The kernel did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -136,31 +127,12 @@ pub enum KernelError {
     Refused(#[from] Refusal),
 }
 
-/// Applies a plan step by step, in its order. Elements that follow one another go in one exchange.
+/// Applies a plan step by step, in its order.
 ///
 /// # Errors
 /// The first step that fails; those before it are in effect, so the caller has to observe anew.
 pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), KernelError> {
-    let mut edits = Vec::new();
-    for step in &plan.steps {
-        match step {
-            Step::Remove { set, entries } => edits.push(SetEdit::Remove(set, entries)),
-            Step::Add { set, entries } => edits.push(SetEdit::Add(set, entries)),
-            other => {
-                flush(kernel, &mut edits)?;
-                execute_step(kernel, other)?;
-            }
-        }
-    }
-    flush(kernel, &mut edits)
-}
-
-fn flush(kernel: &mut impl Kernel, edits: &mut Vec<SetEdit<'_>>) -> Result<(), KernelError> {
-    if !edits.is_empty() {
-        kernel.edit_sets(edits)?;
-        edits.clear();
-    }
-    Ok(())
+    plan.steps.iter().try_for_each(|step| execute_step(kernel, step))
 }
 
 /// Applies one step.
@@ -171,17 +143,16 @@ pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelE
     match step {
         Step::CreateSet { name, kind, entries } => {
             kernel.create_set(name, *kind)?;
-            kernel.edit_sets(&[SetEdit::Add(name, entries)])
+            kernel.edit_sets(&[SetEdit::Add(name.clone(), entries.clone())])
         }
         Step::RemakeSet { name, beside, kind, entries } => {
             kernel.destroy_set(beside)?;
             kernel.create_set(beside, *kind)?;
-            kernel.edit_sets(&[SetEdit::Add(beside, entries)])?;
+            kernel.edit_sets(&[SetEdit::Add(beside.clone(), entries.clone())])?;
             kernel.swap_sets(name, beside)?;
             kernel.destroy_set(beside)
         }
-        Step::Remove { set, entries } => kernel.edit_sets(&[SetEdit::Remove(set, entries)]),
-        Step::Add { set, entries } => kernel.edit_sets(&[SetEdit::Add(set, entries)]),
+        Step::Edit(edits) => kernel.edit_sets(edits),
         Step::Restore { family, table, replace, delete } => kernel.restore(*family, *table, replace, delete),
         Step::EnsureJump(jump) => kernel.ensure_jump(jump),
         Step::RemoveJump { hook, chain } => kernel.remove_jump(*hook, chain),

@@ -5,6 +5,8 @@
 
 pub mod compile;
 mod dataplane;
+mod delta;
+pub mod diff;
 pub mod facts;
 pub mod fake;
 pub mod index;

@@ -9,10 +9,10 @@ use minipod_model::defaults::SET_PREFIX;
 use minipod_model::{IpFamily, LinkName, Protocol};
 
 use crate::compile::SET_ELEMENTS_MAX;
-use crate::kernel::{Kernel, KernelError, SetEdit};
+use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedSet};
-use crate::plan::Entries;
+use crate::plan::{Entries, SetEdit};
 use crate::spec::{Chain, Entry, Jump, MarkValue, SetKind, Table};
 use crate::text::{hook_name, jump_matches, read_save, restore_text};
 
@@ -57,7 +57,7 @@ impl Kernel for LinuxKernel {
         Ok(self.sets.create(&set_name(name)?, &set_spec(kind))?)
     }
 
-    fn edit_sets(&mut self, edits: &[SetEdit<'_>]) -> Result<(), KernelError> {
+    fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError> {
         let mut lists = Vec::with_capacity(edits.len());
         for edit in edits {
             lists.push(match edit {

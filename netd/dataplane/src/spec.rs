@@ -289,6 +289,14 @@ impl SetSpec {
         Self { kind, content: Content::Entries(entries.into_iter().map(|entry| (entry, None)).collect()) }
     }
 
+    /// The same, to change.
+    pub(crate) fn entries_mut(&mut self) -> Option<&mut BTreeMap<Entry, Option<MarkValue>>> {
+        match &mut self.content {
+            Content::Entries(entries) => Some(entries),
+            Content::Kernel => None,
+        }
+    }
+
     /// The entries; none where the kernel fills the set.
     #[must_use]
     pub fn entries(&self) -> Option<&BTreeMap<Entry, Option<MarkValue>>> {

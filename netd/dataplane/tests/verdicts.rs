@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use minipod_model::{IpFamily, Protocol};
+use netd_dataplane::diff::diff;
 use netd_dataplane::fake::FakeKernel;
 use netd_dataplane::index::Indexes;
 use netd_dataplane::interpret::{End, Origin, Outcome, Packet, Route, State};
 use netd_dataplane::kernel::execute_step;
-use netd_dataplane::plan::{Plan, Step, diff};
+use netd_dataplane::plan::{Plan, SetEdit, Step};
 use netd_dataplane::spec::ConnState;
 use netd_dataplane::{Dataplane, Kernel, MarkBits, NodeFacts, Spec, compile};
 use netd_policy::intent::{
@@ -279,17 +280,74 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_path_to_an_intent_gives_the_same_state(
+        signatures in signatures(),
+        first in choice(),
+        changes in proptest::collection::vec((choice(), 0..4_u8), 1..6),
+    ) {
+        let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+        let mut now = first;
+        dataplane.apply(&intent(&signatures, &now), &facts()).expect("applies");
+        for (next, what) in changes {
+            // Mostly one thing changes at a time.
+            match what {
+                0 => now.members = next.members,
+                1 => now.pods[0] = next.pods[0],
+                2 => now.pairs = next.pairs,
+                _ => now = next,
+            }
+            let wanted = intent(&signatures, &now);
+            dataplane.apply(&wanted, &facts()).expect("applies");
+            let spec = spec_of(&wanted);
+            let there = dataplane.kernel().observe().expect("observes");
+            prop_assert_eq!(there, netd_dataplane::observed::Observed::of(&spec));
+            prop_assert_eq!(dataplane.spec(), Some(&spec));
+        }
+    }
+}
+
+#[test]
+fn pods_that_come_and_go_run_no_program() {
+    let mut now = sample::rich();
+    let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+    dataplane.apply(&now, &facts()).expect("applies");
+    let programs = dataplane.kernel().programs_run;
+    add_pod(&mut now, 9, "web");
+    sample::group(&mut now, "foo", &[2, 3, 9], &[]);
+    let changes = dataplane.apply(&now, &facts()).expect("applies");
+    // In each family: the gate, the signature, the group.
+    assert_eq!(changes.elements, 6);
+    add_pod(&mut now, 9, "strict");
+    let changes = dataplane.apply(&now, &facts()).expect("applies");
+    assert_eq!(changes.elements, 2, "a move is one step");
+    now.endpoints.remove(&link("p9"));
+    dataplane.apply(&now, &facts()).expect("applies");
+    assert_eq!(dataplane.kernel().programs_run, programs);
+}
+
 /// A plan as single changes: each element by itself.
 fn single_changes(plan: &Plan) -> Vec<Step> {
     let mut steps = Vec::new();
     for step in &plan.steps {
         match step {
-            Step::Remove { set, entries } => steps
-                .extend(entries.iter().map(|entry| Step::Remove { set: set.clone(), entries: vec![entry.clone()] })),
-            Step::Add { set, entries } => steps.extend(entries.iter().map(|(entry, mark)| Step::Add {
-                set: set.clone(),
-                entries: BTreeMap::from([(entry.clone(), *mark)]),
-            })),
+            Step::Edit(edits) => {
+                for edit in edits {
+                    let singles: Vec<SetEdit> = match edit {
+                        SetEdit::Remove(set, entries) => {
+                            entries.iter().map(|entry| SetEdit::Remove(set.clone(), vec![entry.clone()])).collect()
+                        }
+                        SetEdit::Add(set, entries) => entries
+                            .iter()
+                            .map(|(entry, mark)| SetEdit::Add(set.clone(), BTreeMap::from([(entry.clone(), *mark)])))
+                            .collect(),
+                    };
+                    steps.extend(singles.into_iter().map(|edit| Step::Edit(vec![edit])));
+                }
+            }
             other => steps.push(other.clone()),
         }
     }

@@ -1,9 +1,10 @@
 //! The two gates: nothing comes from an interface but its own pod's address, and nothing goes to an interface but to its own pod
 //! (semantics, rulings 5 and 18).
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use ipnet::{IpNet, Ipv6Net};
-use minipod_model::IpFamily;
-use std::net::Ipv6Addr;
+use minipod_model::{IpFamily, LinkName};
 
 use super::Compiler;
 use crate::name::{ChainName, SetName};
@@ -18,8 +19,13 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 const NOT_FORWARDED: Match = Match::HopLimit(255);
 
 /// Which pod is behind which interface.
-pub(super) fn gate_set(family: IpFamily) -> SetName {
+pub(crate) fn gate_set(family: IpFamily) -> SetName {
     SetName::fixed("gate", family)
+}
+
+/// A pod's address behind its interface.
+pub(crate) fn gate_entry(address: IpAddr, link: &LinkName) -> Entry {
+    Entry::NetIface(IpNet::from(address), link.clone())
 }
 
 impl Compiler<'_> {
@@ -32,7 +38,7 @@ impl Compiler<'_> {
             .iter()
             .flat_map(|(link, endpoint)| endpoint.addresses.iter().map(move |address| (link, *address)))
             .filter(|(_, address)| IpFamily::of(*address) == family)
-            .map(|(link, address)| Entry::NetIface(IpNet::from(address), link.clone()))
+            .map(|(link, address)| gate_entry(address, link))
             .collect();
         self.set(gate.clone(), SetKind::HashNetIface(family), pairs);
         self.from_gate(&gate);

@@ -7,9 +7,10 @@ mod mangle;
 mod services;
 mod signature;
 
+pub(crate) use gate::{gate_entry, gate_set};
 pub(crate) use mangle::{next_set, signature_set};
 pub(crate) use services::SERVICE;
-pub(crate) use signature::{EGRESS, INGRESS};
+pub(crate) use signature::{EGRESS, INGRESS, group_sets, pair_entry, pairs_set, signature_mark};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use minipod_model::IpFamily;
 use minipod_model::hash::short_hash;
-use netd_policy::intent::{Allowed, GroupId, PairsId, Peers, PortClass, SignatureId};
+use netd_policy::intent::{Allowed, GroupId, Pair, PairsId, Peers, PortClass, SignatureId};
 
 use super::Compiler;
 use super::mangle::{egress_tree, ingress_tree, next_set, signature_set};
+use crate::facts::MarkBits;
+use crate::index::Indexes;
 use crate::name::{ChainName, SetName, tag};
-use crate::spec::{Chain, Content, Directions, Entry, Match, Rule, SetKind, SetSpec, Table, Target};
+use crate::spec::{Chain, Content, Directions, Entry, MarkValue, Match, Rule, SetKind, SetSpec, Table, Target};
 use crate::tree::{Leaves, Tree};
 
 /// Ports that one `multiport` match takes; a range counts twice (iptables-extensions(8)).
@@ -34,6 +36,17 @@ pub(crate) fn group_sets(id: &GroupId, family: IpFamily) -> (SetName, SetName) {
 /// The set of a list of pairs.
 pub(crate) fn pairs_set(id: &PairsId, family: IpFamily) -> SetName {
     SetName::of("q", &id.0, family)
+}
+
+/// A pair as an element of a set of the family.
+pub(crate) fn pair_entry(pair: &Pair, family: IpFamily) -> Option<Entry> {
+    (IpFamily::of(pair.address) == family).then(|| Entry::IpPort(pair.address, pair.protocol, pair.port))
+}
+
+/// The mark that stands for a signature; `None` if there are no rules for it, and so nothing passes.
+pub(crate) fn signature_mark(id: &SignatureId, marks: MarkBits, indexes: &Indexes) -> Option<MarkValue> {
+    let index = indexes.signatures.get(&tag_of(id))?;
+    Some(MarkValue { value: marks.mark_of(*index), mask: marks.scratch() })
 }
 
 #[derive(Clone, Copy)]
@@ -72,12 +85,11 @@ impl Compiler<'_> {
         let mut entries = BTreeMap::new();
         for endpoint in self.intent.endpoints.values() {
             // A pod whose signature is missing is left out and so passes nothing.
-            let Some(index) = self.spec.indexes.signatures.get(&tag_of(&endpoint.signature)) else { continue };
-            if !self.intent.signatures.contains_key(&endpoint.signature) {
+            let Some(mark) = signature_mark(&endpoint.signature, self.facts.marks, &self.spec.indexes) else {
                 continue;
-            }
+            };
             for address in endpoint.addresses.iter().filter(|address| IpFamily::of(**address) == self.family) {
-                entries.insert(Entry::Ip(*address), Some(self.index(*index)));
+                entries.insert(Entry::Ip(*address), Some(mark));
             }
         }
         let kind = SetKind::HashIpMark(self.family);
@@ -99,10 +111,7 @@ impl Compiler<'_> {
             }
         }
         for (id, pairs) in &self.intent.pairs {
-            let entries = pairs
-                .iter()
-                .filter(|pair| IpFamily::of(pair.address) == family)
-                .map(|pair| Entry::IpPort(pair.address, pair.protocol, pair.port));
+            let entries = pairs.iter().filter_map(|pair| pair_entry(pair, family));
             self.set(pairs_set(id, family), SetKind::HashIpPort(family), entries);
         }
     }

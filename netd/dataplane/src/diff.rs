@@ -1,0 +1,343 @@
+//! From what is there to what is wanted.
+//!
+//! No step passes what neither the old nor the new state allows. First everything is made that nothing refers to yet; then everything
+//! that tightens, over all sets and families; then rules whose meaning changes; then everything that loosens; last, what nothing refers
+//! to any more is removed. A pod that moves from one signature to another has both while others tighten (`mp-next`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minipod_model::IpFamily;
+
+use crate::compile::{next_set, signature_set};
+use crate::name::{ChainName, SetName};
+use crate::observed::{HookKey, Observed, ObservedChain, ObservedSet};
+use crate::plan::{Entries, Plan, PlanError, SetEdit, Step};
+use crate::spec::{Chain, ChainKey, Content, Entry, MarkValue, SetSpec, Spec, Table};
+use crate::text::jump_text;
+use crate::tree::Tree;
+
+/// How to get from `observed` to `spec`.
+///
+/// # Errors
+/// Where something of our name is in the way.
+pub fn diff(observed: &Observed, spec: &Spec) -> Result<Plan, PlanError> {
+    let mut plan = Draft::default();
+    plan.sets(observed, spec)?;
+    plan.chains(observed, spec);
+    plan.jumps(observed, spec);
+    Ok(plan.ordered())
+}
+
+/// Elements of sets before and after a change that touches nothing else. Elements that stay as they are need not be in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Elements {
+    /// before
+    pub(crate) old: Entries,
+    /// after
+    pub(crate) new: Entries,
+}
+
+/// How to change only elements, with the same care.
+pub(crate) fn diff_elements(sets: &BTreeMap<SetName, Elements>) -> Plan {
+    let mut plan = Draft::default();
+    for (name, Elements { old, new }) in sets {
+        match IpFamily::ALL.into_iter().find(|family| signature_set(*family) == *name) {
+            Some(family) => plan.signatures(family, old, &Entries::new(), new),
+            None => plan.elements(name, old, new),
+        }
+    }
+    plan.ordered()
+}
+
+/// How to remove everything of ours.
+#[must_use]
+pub fn removal(observed: &Observed) -> Plan {
+    let mut plan = Draft::default();
+    plan.unused_jumps(observed, &BTreeSet::new());
+    for key in observed.chains.keys() {
+        plan.clean.entry((key.family, key.table)).or_default().delete.insert(key.name.clone());
+    }
+    plan.destroy.extend(observed.sets.keys().cloned());
+    plan.ordered()
+}
+
+/// Chains to write in one transaction.
+#[derive(Debug, Default)]
+struct Rewrite {
+    replace: BTreeMap<ChainName, Chain>,
+    delete: BTreeSet<ChainName>,
+}
+
+type Rewrites = BTreeMap<(IpFamily, Table), Rewrite>;
+
+/// The steps of a plan by their phase.
+#[derive(Debug, Default)]
+struct Draft {
+    make: Vec<Step>,
+    /// chains to which nothing leads, trees with the old and the new leaves
+    prepare: Rewrites,
+    tighten: Vec<SetEdit>,
+    /// chains with another meaning
+    change: Rewrites,
+    jumps: Vec<Step>,
+    loosen: Vec<SetEdit>,
+    /// moves that are done
+    settle: Vec<SetEdit>,
+    stale_jumps: Vec<Step>,
+    clean: Rewrites,
+    destroy: Vec<SetName>,
+}
+
+impl Draft {
+    fn sets(&mut self, observed: &Observed, spec: &Spec) -> Result<(), PlanError> {
+        let moving: BTreeSet<SetName> =
+            IpFamily::ALL.into_iter().flat_map(|family| [signature_set(family), next_set(family)]).collect();
+        for (name, wanted) in &spec.sets {
+            let Some(there) = observed.sets.get(name) else {
+                let entries = wanted.entries().cloned().unwrap_or_default();
+                self.make.push(Step::CreateSet { name: name.clone(), kind: wanted.kind, entries });
+                continue;
+            };
+            self.remake(name, there, wanted)?;
+            if let Content::Entries(entries) = &wanted.content
+                && !moving.contains(name)
+            {
+                self.elements(name, &there.entries, entries);
+            }
+        }
+        let nothing = Entries::new();
+        for family in IpFamily::ALL {
+            let name = signature_set(family);
+            let there = |name: &SetName| observed.sets.get(name).map_or(&nothing, |set| &set.entries);
+            if let (Some(old), Some(new)) = (observed.sets.get(&name), spec.sets.get(&name).and_then(SetSpec::entries))
+            {
+                self.signatures(family, &old.entries, there(&next_set(family)), new);
+            }
+        }
+        let unused = observed.sets.keys().filter(|name| !spec.sets.contains_key(name));
+        self.destroy.extend(unused.cloned());
+        Ok(())
+    }
+
+    fn remake(&mut self, name: &SetName, there: &ObservedSet, wanted: &SetSpec) -> Result<(), PlanError> {
+        if there.kind != Some(wanted.kind) {
+            return Err(PlanError::ForeignSet { name: name.clone(), wanted: wanted.kind });
+        }
+        if there.is_small {
+            self.make.push(Step::RemakeSet {
+                name: name.clone(),
+                beside: name.replacement(),
+                kind: wanted.kind,
+                entries: there.entries.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn elements(&mut self, set: &SetName, old: &Entries, new: &Entries) {
+        // An element with another mark is out first: between the two it means nothing.
+        let gone = old.iter().filter(|(entry, mark)| new.get(entry) != Some(mark)).map(|(entry, _)| entry.clone());
+        remove(&mut self.tighten, set, gone.collect());
+        let fresh = new.iter().filter(|(entry, mark)| old.get(entry) != Some(mark));
+        add(&mut self.loosen, set, fresh.map(|(entry, mark)| (entry.clone(), *mark)).collect());
+    }
+
+    /// The map from pods to signatures. Its elements are removed (tighten), added (loosen) and moved, and a move does both.
+    /// `old_next`: moves that were begun and not finished.
+    fn signatures(&mut self, family: IpFamily, old: &Entries, old_next: &Entries, new: &Entries) {
+        let (name, next_name) = (signature_set(family), next_set(family));
+        let (mut gone, mut moved, mut set) = (Vec::new(), Entries::new(), Entries::new());
+        for (entry, mark) in old {
+            let wanted = new.get(entry);
+            let half_moved = old_next.get(entry);
+            match wanted {
+                Some(wanted) if wanted == mark && half_moved.is_none() => {}
+                // It went to where it is wanted: go on.
+                Some(wanted) if half_moved == Some(wanted) => drop(set.insert(entry.clone(), *wanted)),
+                Some(wanted) if half_moved.is_none() && same_bits(*mark, *wanted) => {
+                    moved.insert(entry.clone(), *wanted);
+                    set.insert(entry.clone(), *wanted);
+                }
+                Some(wanted) => {
+                    gone.push(entry.clone());
+                    set.insert(entry.clone(), *wanted);
+                }
+                None => gone.push(entry.clone()),
+            }
+        }
+        set.extend(new.iter().filter(|(entry, _)| !old.contains_key(entry)).map(|(e, mark)| (e.clone(), *mark)));
+        let mut settled: BTreeSet<Entry> = old_next.keys().cloned().collect();
+        settled.extend(moved.keys().cloned());
+        remove(&mut self.tighten, &name, gone);
+        add(&mut self.tighten, &next_name, moved);
+        add(&mut self.loosen, &name, set);
+        remove(&mut self.settle, &next_name, settled.into_iter().collect());
+    }
+
+    fn chains(&mut self, observed: &Observed, spec: &Spec) {
+        let unions = unions(observed, spec);
+        // Chains as they are once everything is prepared.
+        let mut prepared: BTreeMap<&ChainKey, ObservedChain> = BTreeMap::new();
+        for (key, chain) in &unions {
+            let there = ObservedChain::of(key, chain);
+            if observed.chains.get(key).is_none_or(|old| old.hash != there.hash) {
+                rewrite(&mut self.prepare, key).replace.insert(key.name.clone(), chain.clone());
+            }
+            prepared.insert(key, there);
+        }
+        for (key, chain) in &spec.chains {
+            let wanted = ObservedChain::of(key, chain);
+            let (there, phase) = match (prepared.get(key), observed.chains.get(key)) {
+                (Some(union), _) => (Some(union), &mut self.clean),
+                (None, Some(old)) => (Some(old), &mut self.change),
+                (None, None) => (None, &mut self.prepare),
+            };
+            if there.is_none_or(|there| there.hash != wanted.hash) {
+                rewrite(phase, key).replace.insert(key.name.clone(), chain.clone());
+            }
+        }
+        let unused = observed.chains.keys().chain(unions.keys()).filter(|key| !spec.chains.contains_key(key));
+        for key in unused {
+            rewrite(&mut self.clean, key).delete.insert(key.name.clone());
+        }
+    }
+
+    fn jumps(&mut self, observed: &Observed, spec: &Spec) {
+        let mut wanted = BTreeSet::new();
+        for jump in &spec.jumps {
+            let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
+            wanted.insert((hook, jump.chain.clone()));
+            let there: Vec<_> =
+                observed.jumps.get(&hook).into_iter().flatten().filter(|j| j.chain == jump.chain).collect();
+            let right = matches!(there.as_slice(), [only] if only.position == 1 && only.text == jump_text(jump));
+            if !right {
+                self.jumps.push(Step::EnsureJump(jump.clone()));
+            }
+        }
+        self.unused_jumps(observed, &wanted);
+    }
+
+    fn unused_jumps(&mut self, observed: &Observed, wanted: &BTreeSet<(HookKey, ChainName)>) {
+        let mut unused = BTreeSet::new();
+        for (hook, jumps) in &observed.jumps {
+            unused.extend(jumps.iter().map(|jump| (*hook, jump.chain.clone())).filter(|there| !wanted.contains(there)));
+        }
+        self.stale_jumps.extend(unused.into_iter().map(|(hook, chain)| Step::RemoveJump { hook, chain }));
+    }
+
+    fn ordered(mut self) -> Plan {
+        self.move_at_once();
+        // Nothing happens between phases that are empty: their rules can be written together.
+        if self.tighten.is_empty() {
+            let prepare = std::mem::take(&mut self.prepare);
+            merge(&mut self.change, prepare);
+        }
+        let edits = [&self.tighten, &self.loosen, &self.settle];
+        if edits.iter().all(|edits| edits.is_empty()) && self.jumps.is_empty() && self.stale_jumps.is_empty() {
+            let clean = std::mem::take(&mut self.clean);
+            merge_later(&mut self.change, clean);
+        }
+        let mut steps = self.make;
+        steps.extend(restores(self.prepare));
+        steps.extend(edit(self.tighten));
+        steps.extend(restores(self.change));
+        steps.extend(self.jumps);
+        // Each of these only if the one before it was done: separate exchanges.
+        steps.extend(edit(self.loosen));
+        steps.extend(edit(self.settle));
+        steps.extend(self.stale_jumps);
+        steps.extend(restores(self.clean));
+        steps.extend(self.destroy.into_iter().map(Step::DestroySet));
+        Plan { steps }
+    }
+
+    /// A single move that is the only change is one step, from the old state to the new: it needs no state between.
+    fn move_at_once(&mut self) {
+        for family in IpFamily::ALL {
+            let next = next_set(family);
+            let of_family = |edit: &SetEdit| edit.set().family().is_none_or(|other| other == family);
+            let is_one = |edits: &[SetEdit], set: &SetName| {
+                let here: Vec<_> = edits.iter().filter(|edit| of_family(edit)).collect();
+                matches!(here.as_slice(), [only] if only.set() == set && only.len() == 1)
+            };
+            let alone = is_one(&self.tighten, &next)
+                && is_one(&self.loosen, &signature_set(family))
+                && is_one(&self.settle, &next)
+                && self.change.is_empty();
+            if alone {
+                self.tighten.retain(|step| !of_family(step));
+                self.settle.retain(|step| !of_family(step));
+            }
+        }
+    }
+}
+
+/// Whether two marks differ in their value only, so that both can be in use at once.
+fn same_bits(one: Option<MarkValue>, other: Option<MarkValue>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.mask == other.mask)
+}
+
+/// The chains of the spec's trees with the leaves that are there beside those that are wanted.
+fn unions(observed: &Observed, spec: &Spec) -> BTreeMap<ChainKey, Chain> {
+    let mut chains = BTreeMap::new();
+    for (root, tree) in &spec.trees {
+        if !observed.chains.contains_key(root) {
+            continue;
+        }
+        let mut leaves = observed.leaves(root, tree.marks);
+        leaves.extend(tree.leaves.iter().map(|(index, chain)| (*index, chain.clone())));
+        let union = Tree { leaves, ..tree.clone() };
+        for (name, chain) in union.chains(&root.name) {
+            chains.insert(ChainKey { name, ..root.clone() }, chain);
+        }
+    }
+    chains
+}
+
+fn rewrite<'a>(rewrites: &'a mut Rewrites, key: &ChainKey) -> &'a mut Rewrite {
+    rewrites.entry((key.family, key.table)).or_default()
+}
+
+/// Adds rewrites of chains that `into` does not have.
+fn merge(into: &mut Rewrites, from: Rewrites) {
+    for (key, rewrite) in from {
+        let all = into.entry(key).or_default();
+        all.replace.extend(rewrite.replace);
+        all.delete.extend(rewrite.delete);
+    }
+}
+
+/// Adds what would have been done after `into`.
+fn merge_later(into: &mut Rewrites, later: Rewrites) {
+    for (key, rewrite) in later {
+        let all = into.entry(key).or_default();
+        all.replace.retain(|name, _| !rewrite.delete.contains(name));
+        all.replace.extend(rewrite.replace);
+        all.delete.extend(rewrite.delete);
+    }
+}
+
+fn restores(rewrites: Rewrites) -> impl Iterator<Item = Step> {
+    rewrites.into_iter().map(|((family, table), Rewrite { replace, delete })| Step::Restore {
+        family,
+        table,
+        replace,
+        delete,
+    })
+}
+
+fn edit(edits: Vec<SetEdit>) -> Option<Step> {
+    (!edits.is_empty()).then_some(Step::Edit(edits))
+}
+
+fn remove(edits: &mut Vec<SetEdit>, set: &SetName, entries: Vec<Entry>) {
+    if !entries.is_empty() {
+        edits.push(SetEdit::Remove(set.clone(), entries));
+    }
+}
+
+fn add(edits: &mut Vec<SetEdit>, set: &SetName, entries: Entries) {
+    if !entries.is_empty() {
+        edits.push(SetEdit::Add(set.clone(), entries));
+    }
+}
