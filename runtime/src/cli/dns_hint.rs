@@ -4,24 +4,20 @@
 //! The decision is pure. A server that does not answer the question is no reason not to run the command.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client};
+use minipod_model::defaults::{DNS_LABEL, DNS_NAMESPACE};
 use minipod_model::label::NAMESPACE_NAME_LABEL;
-use minipod_model::{Labels, Selector};
+use minipod_model::{Labels, Protocol};
+use netd_policy::object::{Peer, PeerNamespaces, Policy, PortNumbers, Rule, RulePeers, RulePort, RulePorts};
 
 use super::out;
 
-/// Where the cluster DNS lives for policy.
-const DNS_NAMESPACE: &str = "kube-system";
-/// The label that the cluster DNS has for policy.
-const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// DNS.
-const PORT: i32 = 53;
+const PORT: u16 = 53;
+/// What the port is called on the cluster DNS.
+const PORT_NAME: &str = "dns";
 
 /// Says so if the pod cannot resolve names.
 pub(crate) async fn say(client: &Client, pod: &Pod) {
@@ -31,13 +27,14 @@ pub(crate) async fn say(client: &Client, pod: &Pod) {
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
     let Ok(policies) = policies.list(&ListParams::default()).await else { return };
+    let policies: Vec<Policy> = policies.items.iter().map(Policy::read).collect();
     let labels = pod.metadata.labels.clone().unwrap_or_default();
-    if policies.items.iter().all(|policy| isolating(policy, &labels).is_none()) {
+    if !policies.iter().any(|policy| isolates(policy, &labels)) {
         return;
     }
     let dns_namespace = Api::<Namespace>::all(client.clone()).get(DNS_NAMESPACE).await;
     let dns_labels = dns_namespace.ok().and_then(|n| n.metadata.labels).unwrap_or_default();
-    if let Some(names) = blocked_by(&policies.items, &namespace, &labels, &dns_labels) {
+    if let Some(names) = blocked_by(&policies, &namespace, &labels, &dns_labels) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         out::say(&text(name, &names));
     }
@@ -54,71 +51,55 @@ fn text(pod: &str, policies: &[String]) -> String {
 
 /// The policies that isolate the pod's egress, if none of them lets it ask the cluster DNS over UDP.
 pub(crate) fn blocked_by(
-    policies: &[NetworkPolicy],
+    policies: &[Policy],
     namespace: &str,
     labels: &Labels,
     dns_namespace_labels: &Labels,
 ) -> Option<Vec<String>> {
     let mut dns_namespace = dns_namespace_labels.clone();
     dns_namespace.insert(NAMESPACE_NAME_LABEL.to_owned(), DNS_NAMESPACE.to_owned());
-    let mut names = Vec::new();
-    for policy in policies {
-        let Some(spec) = isolating(policy, labels) else { continue };
-        if spec.egress.iter().flatten().any(|rule| allows_dns(rule, namespace, &dns_namespace)) {
-            return None;
-        }
-        names.push(policy.metadata.name.clone().unwrap_or_default());
-    }
-    (!names.is_empty()).then_some(names)
+    let isolating: Vec<&Policy> = policies.iter().filter(|policy| isolates(policy, labels)).collect();
+    let allowed = isolating
+        .iter()
+        .flat_map(|p| p.egress.iter().flatten())
+        .any(|rule| allows_dns(rule, namespace, &dns_namespace));
+    (!allowed && !isolating.is_empty()).then(|| isolating.iter().map(|policy| policy.key.name.clone()).collect())
 }
 
-/// The policy's spec, if it selects a pod with these labels and isolates its egress.
-fn isolating<'a>(policy: &'a NetworkPolicy, labels: &Labels) -> Option<&'a NetworkPolicySpec> {
-    let spec = policy.spec.as_ref()?;
-    let isolates = match &spec.policy_types {
-        Some(types) => types.iter().any(|t| t == "Egress"),
-        None => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+/// Whether the policy isolates the egress of a pod with these labels.
+fn isolates(policy: &Policy, labels: &Labels) -> bool {
+    policy.egress.is_some() && policy.subjects.matches(labels)
+}
+
+fn allows_dns(rule: &Rule, namespace: &str, dns_namespace: &Labels) -> bool {
+    let peers = match &rule.peers {
+        RulePeers::Everyone => true,
+        RulePeers::Listed(peers) => peers.iter().any(|peer| is_dns(peer, namespace, dns_namespace)),
     };
-    (isolates && matches(spec.pod_selector.as_ref(), labels)).then_some(spec)
+    let ports = match &rule.ports {
+        RulePorts::Every => true,
+        RulePorts::Listed(ports) => ports.iter().any(covers_dns),
+    };
+    peers && ports
 }
 
-fn allows_dns(rule: &NetworkPolicyEgressRule, namespace: &str, dns_namespace: &Labels) -> bool {
-    let to = rule.to.as_deref().unwrap_or_default();
-    let ports = rule.ports.as_deref().unwrap_or_default();
-    (to.is_empty() || to.iter().any(|peer| is_dns(peer, namespace, dns_namespace)))
-        && (ports.is_empty() || ports.iter().any(covers_dns))
-}
-
-fn is_dns(peer: &NetworkPolicyPeer, namespace: &str, dns_namespace: &Labels) -> bool {
-    if peer.ip_block.is_some() {
-        return false;
-    }
-    let in_namespace = match &peer.namespace_selector {
-        Some(selector) => matches(Some(selector), dns_namespace),
-        None => namespace == DNS_NAMESPACE,
+fn is_dns(peer: &Peer, namespace: &str, dns_namespace: &Labels) -> bool {
+    let Peer::Pods { namespaces, pods } = peer else { return false };
+    let in_namespace = match namespaces {
+        PeerNamespaces::Own => namespace == DNS_NAMESPACE,
+        PeerNamespaces::Selected(selector) => selector.matches(dns_namespace),
     };
     let dns_pod = Labels::from([(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())]);
-    in_namespace && matches(peer.pod_selector.as_ref(), &dns_pod)
+    in_namespace && pods.matches(&dns_pod)
 }
 
-fn covers_dns(port: &NetworkPolicyPort) -> bool {
-    if port.protocol.as_deref() != Some("UDP") {
-        return false;
-    }
-    match (&port.port, port.end_port) {
-        (None, _) => true,
-        (Some(IntOrString::Int(first)), Some(last)) => (*first..=last).contains(&PORT),
-        (Some(IntOrString::Int(number)), None) => *number == PORT,
-        (Some(IntOrString::String(name)), _) => name == "dns",
-    }
-}
-
-/// A missing selector selects everything; an invalid one nothing.
-fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
-    match selector {
-        None => true,
-        Some(selector) => Selector::from_object(selector).is_ok_and(|selector| selector.matches(labels)),
-    }
+fn covers_dns(port: &RulePort) -> bool {
+    port.protocol == Protocol::Udp
+        && match &port.numbers {
+            PortNumbers::Every => true,
+            PortNumbers::Range(first, last) => (*first..=*last).contains(&PORT),
+            PortNumbers::Named(name) => name == PORT_NAME,
+        }
 }
 
 #[cfg(test)]
@@ -127,10 +108,13 @@ mod tests {
     use minipod_model::Labels;
     use serde_json::{Value, json};
 
-    use super::blocked_by;
+    use super::{Policy, blocked_by};
 
-    fn policy(name: &str, spec: &Value) -> NetworkPolicy {
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("a policy")
+    fn policy(name: &str, spec: &Value) -> Policy {
+        let object: NetworkPolicy =
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+                .expect("a policy");
+        Policy::read(&object)
     }
 
     #[track_caller]

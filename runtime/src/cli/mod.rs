@@ -13,11 +13,13 @@ mod container;
 mod context;
 mod create;
 mod delete;
+mod describe;
 mod dns_hint;
 mod exec;
 mod expose;
 mod failure;
 mod get;
+mod image;
 mod jsonpath;
 mod kind;
 mod label;
@@ -27,6 +29,7 @@ mod merge;
 mod node;
 mod out;
 mod output;
+mod policy;
 mod run;
 mod session;
 mod sorted;
@@ -69,6 +72,8 @@ enum Command {
     Create(create::Args),
     /// Show objects
     Get(get::Args),
+    /// Tell about objects and what happened to them
+    Describe(describe::Args),
     /// Print the log of a container
     Logs(logs::Args),
     /// Run a command in a container
@@ -81,6 +86,11 @@ enum Command {
     Label(label::Args),
     /// Give a pod a service
     Expose(expose::Args),
+    /// Fetch, bring in, list and remove images
+    #[command(visible_alias = "images")]
+    Image(image::Args),
+    /// Show which policies select which pods
+    Policy(policy::Args),
     /// Start, stop or reset the node daemon
     Node(node::Args),
     /// Print the versions of this program and of the daemon
@@ -137,12 +147,15 @@ impl Command {
             Self::Apply(args) => args.run(context).await,
             Self::Create(args) => args.run(context).await,
             Self::Get(args) => args.run(context).await,
+            Self::Describe(args) => args.run(context).await,
             Self::Logs(args) => args.run(context).await,
             Self::Exec(args) => args.run(context).await,
             Self::Attach(args) => args.run(context).await,
             Self::Delete(args) => args.run(context).await,
             Self::Label(args) => args.run(context).await,
             Self::Expose(args) => args.run(context).await,
+            Self::Image(args) => args.run(context).await,
+            Self::Policy(args) => args.run(context).await,
             Self::Node(args) => args.run(context).await,
             Self::Version(args) => args.run(context).await,
         }
