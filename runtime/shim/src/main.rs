@@ -9,6 +9,7 @@ mod cri_log;
 mod etc_files;
 mod executor;
 mod lifecycle;
+mod memory;
 mod netd;
 mod oci;
 mod overlay;

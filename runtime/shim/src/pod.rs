@@ -42,6 +42,9 @@ pub(crate) use setup::note;
 /// The executor that makes this pod's containers.
 const EXECUTOR: &str = "libcontainer";
 
+/// Memory is given back when nothing has happened for this long.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// A key of [`Pod::processes`] or [`Pod::connections`]; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u64);
@@ -71,6 +74,8 @@ struct Pod {
     listener: UnixListener,
     signals: SignalFd,
     finished: bool,
+    /// something was made since memory was last given back
+    untidy: bool,
     published: Option<State>,
 }
 
@@ -139,6 +144,7 @@ impl Pod {
             listener,
             signals,
             finished: false,
+            untidy: true,
             published: None,
         })
     }
@@ -155,7 +161,12 @@ impl Pod {
             if self.finished {
                 break;
             }
-            for (source, flags) in self.wait()? {
+            let ready = self.wait()?;
+            if ready.is_empty() && self.untidy && self.is_quiet() {
+                crate::memory::give_back();
+                self.untidy = false;
+            }
+            for (source, flags) in ready {
                 self.serve(source, flags);
             }
         }
@@ -236,12 +247,19 @@ impl Pod {
         wanted
     }
 
+    /// Whether nothing is due within the time after which memory is given back.
+    fn is_quiet(&self) -> bool {
+        let deadline = self.life.deadline().into_iter().chain(self.network.deadline()).min();
+        deadline.is_none_or(|at| at > self.epoch.elapsed() + QUIET)
+    }
+
     fn timeout(&self) -> PollTimeout {
         let deadline = self.life.deadline().into_iter().chain(self.network.deadline()).min();
-        let Some(deadline) = deadline else { return PollTimeout::NONE };
         // rounded up, so that the deadline has passed when the wait is over
-        let left = deadline.saturating_sub(self.epoch.elapsed()) + Duration::from_micros(999);
-        PollTimeout::try_from(left.as_millis().min(60_000)).unwrap_or(PollTimeout::ZERO)
+        let left = deadline.map(|at| at.saturating_sub(self.epoch.elapsed()) + Duration::from_micros(999));
+        let quiet = self.untidy.then_some(QUIET);
+        let Some(wait) = left.into_iter().chain(quiet).min() else { return PollTimeout::NONE };
+        PollTimeout::try_from(wait.as_millis().min(60_000)).unwrap_or(PollTimeout::ZERO)
     }
 
     fn serve(&mut self, source: Source, flags: PollFlags) {

@@ -29,6 +29,7 @@ const EXECUTION_MILLIS: u16 = 10_000;
 impl Pod {
     pub(super) fn start_container(&mut self, slot: Slot, attempt: u32) {
         let container = self.container(slot).clone();
+        self.untidy = true;
         let started = self.make_container(&container, slot, attempt);
         let now = self.now();
         match started {
@@ -137,6 +138,7 @@ impl Pod {
     }
 
     fn exec_in(&mut self, container: &Container, exec: &Exec) -> anyhow::Result<Key> {
+        self.untidy = true;
         anyhow::ensure!(!exec.args.is_empty(), "no command to execute in container `{}`", container.name);
         let env = environment(&container.env, exec.env.iter(), exec.tty);
         let process = compile_process(container, &exec.args, &env, exec.tty)?;
