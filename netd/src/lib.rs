@@ -4,6 +4,7 @@ pub mod command;
 pub mod consistent;
 pub mod ipam;
 pub mod links;
+pub mod dns;
 pub mod options;
 pub mod routes;
 pub mod socket;

@@ -50,10 +50,6 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// ports that have a name, the first of each name and protocol
     pub ports: Vec<NamedPort>,
-    /// `spec.hostname`, for DNS
-    pub hostname: Option<String>,
-    /// `spec.subdomain`, for DNS
-    pub subdomain: Option<String>,
 }
 
 /// A port that a pod gave a name (`spec.containers[].ports[]`).

@@ -32,8 +32,6 @@ impl Pod {
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             addresses: status.map(addresses).unwrap_or_default(),
             ports: spec.map(named_ports).unwrap_or_default(),
-            hostname: spec.and_then(|spec| spec.hostname.clone()).filter(|name| !name.is_empty()),
-            subdomain: spec.and_then(|spec| spec.subdomain.clone()).filter(|name| !name.is_empty()),
         }
     }
 }

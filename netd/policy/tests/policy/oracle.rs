@@ -146,8 +146,6 @@ fn pod() -> impl Strategy<Value = Pod> {
             finished,
             addresses,
             ports,
-            hostname: None,
-            subdomain: None,
         },
     )
 }
