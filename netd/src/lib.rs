@@ -2,9 +2,9 @@
 pub mod attach;
 pub mod command;
 pub mod consistent;
+pub mod dns;
 pub mod ipam;
 pub mod links;
-pub mod dns;
 pub mod options;
 pub mod routes;
 pub mod socket;
