@@ -164,17 +164,18 @@ impl<K: Kernel> Dataplane<K> {
             return Ok(None);
         }
         let Some(delta) = delta::between(&wanted.intent, intent, facts, &wanted.spec) else { return Ok(None) };
-        let plan = diff_elements(&delta);
+        let sets = delta.sets;
+        let plan = diff_elements(&sets);
         let too_large = |(name, elements): (&SetName, &Elements)| {
             let there = wanted.spec.sets.get(name).and_then(|set| set.entries()).map_or(0, BTreeMap::len);
             there + elements.new.len() > SET_ELEMENTS_MAX
         };
-        if delta.iter().any(too_large) {
+        if sets.iter().any(too_large) {
             return Ok(None);
         }
         self.execute(&plan)?;
         if let There::Made(wanted) = &mut self.there {
-            delta::remember(&delta, &mut wanted.spec);
+            delta::remember(&sets, &mut wanted.spec);
             delta::follow(&mut wanted.intent, intent);
         }
         Ok(Some(Changes::of(&plan)))

@@ -1,6 +1,7 @@
 //! What changes when pods come, go, move between signatures or groups and nothing else does: elements of sets. Finding that out costs by
 //! what changed, not by what is there, and no rule is compiled for it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -14,21 +15,29 @@ use crate::name::SetName;
 use crate::plan::Entries;
 use crate::spec::{Entry, MarkValue, Spec};
 
-/// Elements that change, by set.
-pub(crate) type Delta = BTreeMap<SetName, Elements>;
+/// What changes.
+#[derive(Debug, Default)]
+pub(crate) struct Delta<'a> {
+    /// elements, by set
+    pub(crate) sets: BTreeMap<SetName, Elements>,
+    /// endpoints that are gone or changed
+    gone: Listed<'a>,
+    /// endpoints that are new or changed
+    fresh: Listed<'a>,
+}
 
 /// From `old`, which `spec` enforces, to `new`. `None`: more than elements change, or an address has two claimants, and everything has to
 /// be compiled.
-pub(crate) fn between(old: &Intent, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<Delta> {
+pub(crate) fn between<'a>(old: &'a Intent, new: &'a Intent, facts: &NodeFacts, spec: &Spec) -> Option<Delta<'a>> {
     if !has_same_structure(old, new) {
         return None;
     }
     let families: Vec<IpFamily> = facts.families().map(|(family, _)| family).collect();
-    let mut delta = Delta::new();
+    let mut delta = Delta::default();
     for (id, after) in &new.groups {
         let before = &old.groups.get(id)?.pods;
         let name = |family| group_sets(id, family).0;
-        addresses(&mut delta, before, &after.pods, &families, name);
+        addresses(&mut delta.sets, before, &after.pods, &families, name);
     }
     for (id, after) in &new.pairs {
         let before = old.pairs.get(id)?;
@@ -36,11 +45,12 @@ pub(crate) fn between(old: &Intent, new: &Intent, facts: &NodeFacts, spec: &Spec
             for family in &families {
                 let entries = |pairs: &BTreeSet<_>| pairs.iter().filter_map(|pair| pair_entry(pair, *family)).collect();
                 let elements = changed(entries(before), entries(after));
-                delta.insert(pairs_set(id, *family), elements);
+                delta.sets.insert(pairs_set(id, *family), elements);
             }
         }
     }
-    endpoints(&mut delta, old, new, facts, spec)?;
+    (delta.gone, delta.fresh) = differences(&old.endpoints, &new.endpoints);
+    delta.endpoints(new, facts, spec)?;
     Some(delta)
 }
 
@@ -54,7 +64,7 @@ fn has_same_structure(old: &Intent, new: &Intent) -> bool {
 }
 
 fn addresses(
-    delta: &mut Delta,
+    sets: &mut BTreeMap<SetName, Elements>,
     before: &BTreeSet<IpAddr>,
     after: &BTreeSet<IpAddr>,
     families: &[IpFamily],
@@ -68,7 +78,7 @@ fn addresses(
     {
         let family = IpFamily::of(*address);
         if families.contains(&family) {
-            let elements = delta.entry(name(family)).or_default();
+            let elements = sets.entry(name(family)).or_default();
             let side = if is_new { &mut elements.new } else { &mut elements.old };
             side.insert(Entry::Ip(*address), None);
         }
@@ -82,46 +92,60 @@ fn changed(old: BTreeSet<Entry>, new: BTreeSet<Entry>) -> Elements {
     Elements { old: only(&old, &new), new: only(&new, &old) }
 }
 
-fn endpoints(delta: &mut Delta, old: &Intent, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<()> {
-    let gone = old.endpoints.iter().filter(|(link, endpoint)| new.endpoints.get(*link) != Some(endpoint));
-    let fresh = new.endpoints.iter().filter(|(link, endpoint)| old.endpoints.get(*link) != Some(endpoint));
-    for (link, endpoint) in gone {
-        let others = new.endpoints.iter().filter(|(other, _)| *other != link);
-        if others.flat_map(|(_, other)| &other.addresses).any(|address| endpoint.addresses.contains(address)) {
-            return None;
+impl Delta<'_> {
+    fn endpoints(&mut self, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<()> {
+        for (link, endpoint) in &self.gone {
+            let others = new.endpoints.iter().filter(|(other, _)| other != link);
+            if others.flat_map(|(_, other)| &other.addresses).any(|address| endpoint.addresses.contains(address)) {
+                return None;
+            }
+            for (family, address, mark) in elements_of(endpoint, facts, spec) {
+                let gate = self.sets.entry(gate_set(family)).or_default();
+                gate.old.insert(gate_entry(address, link), None);
+                if mark.is_some() {
+                    let map = self.sets.entry(signature_set(family)).or_default();
+                    map.old.insert(Entry::Ip(address), mark);
+                }
+            }
         }
-        for (family, address, mark) in elements_of(endpoint, facts, spec) {
-            let gate = delta.entry(gate_set(family)).or_default();
-            gate.old.insert(gate_entry(address, link), None);
-            let map = delta.entry(signature_set(family)).or_default();
-            map.old.insert(Entry::Ip(address), mark);
+        for (link, endpoint) in &self.fresh {
+            for (family, address, mark) in elements_of(endpoint, facts, spec) {
+                let gate = self.sets.entry(gate_set(family)).or_default();
+                gate.new.insert(gate_entry(address, link), None);
+                let entry = Entry::Ip(address);
+                let there = spec.sets.get(&signature_set(family)).and_then(|set| set.entries())?;
+                let map = self.sets.entry(signature_set(family)).or_default();
+                let is_claimed = there.contains_key(&entry) && !map.old.contains_key(&entry);
+                if is_claimed || mark.is_some() && map.new.insert(entry, mark).is_some() {
+                    return None;
+                }
+            }
         }
+        Some(())
     }
-    for (link, endpoint) in fresh {
-        add(delta, link, endpoint, facts, spec)?;
-    }
-    for family in IpFamily::ALL {
-        if let Some(map) = delta.get_mut(&signature_set(family)) {
-            map.old.retain(|_, mark| mark.is_some());
-            map.new.retain(|_, mark| mark.is_some());
-        }
-    }
-    Some(())
 }
 
-fn add(delta: &mut Delta, link: &LinkName, endpoint: &Endpoint, facts: &NodeFacts, spec: &Spec) -> Option<()> {
-    for (family, address, mark) in elements_of(endpoint, facts, spec) {
-        let entry = Entry::Ip(address);
-        let gate = delta.entry(gate_set(family)).or_default();
-        gate.new.insert(gate_entry(address, link), None);
-        let map = delta.entry(signature_set(family)).or_default();
-        let there = spec.sets.get(&signature_set(family)).and_then(|set| set.entries())?;
-        let is_claimed = there.contains_key(&entry) && !map.old.contains_key(&entry);
-        if map.new.insert(entry, mark).is_some() || is_claimed {
-            return None;
+type Endpoints = BTreeMap<LinkName, Endpoint>;
+type Listed<'a> = Vec<(&'a LinkName, &'a Endpoint)>;
+
+/// What is in one map and not, or otherwise, in the other. Both are sorted: one pass finds where they differ.
+fn differences<'a>(old: &'a Endpoints, new: &'a Endpoints) -> (Listed<'a>, Listed<'a>) {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let (mut gone, mut fresh) = (Vec::new(), Vec::new());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return (gone, fresh),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+        };
+        let before = if order == Ordering::Greater { None } else { old.next() };
+        let after = if order == Ordering::Less { None } else { new.next() };
+        if before.map(|(_, endpoint)| endpoint) != after.map(|(_, endpoint)| endpoint) {
+            gone.extend(before);
+            fresh.extend(after);
         }
     }
-    Some(())
 }
 
 /// A pod's addresses of the enabled families, with the mark of its signature.
@@ -139,9 +163,9 @@ fn elements_of<'a>(
         .map(move |(family, address)| (family, address, mark))
 }
 
-/// Brings what is remembered up to date with a delta.
-pub(crate) fn remember(delta: &Delta, spec: &mut Spec) {
-    for (name, Elements { old, new }) in delta {
+/// Brings the spec up to date with elements that changed.
+pub(crate) fn remember(sets: &BTreeMap<SetName, Elements>, spec: &mut Spec) {
+    for (name, Elements { old, new }) in sets {
         let Some(entries) = spec.sets.get_mut(name).and_then(|set| set.entries_mut()) else { continue };
         for entry in old.keys() {
             entries.remove(entry);
@@ -152,22 +176,22 @@ pub(crate) fn remember(delta: &Delta, spec: &mut Spec) {
 
 /// Makes `old` equal to `new`, which has the same structure, without copying what is equal.
 pub(crate) fn follow(old: &mut Intent, new: &Intent) {
-    for (id, group) in &mut old.groups {
-        match new.groups.get(id) {
-            Some(wanted) if wanted.pods != group.pods => group.pods.clone_from(&wanted.pods),
-            _ => {}
+    for (group, wanted) in old.groups.values_mut().zip(new.groups.values()) {
+        if group.pods != wanted.pods {
+            group.pods.clone_from(&wanted.pods);
         }
     }
-    for (id, pairs) in &mut old.pairs {
-        match new.pairs.get(id) {
-            Some(wanted) if wanted != pairs => pairs.clone_from(wanted),
-            _ => {}
+    for (pairs, wanted) in old.pairs.values_mut().zip(new.pairs.values()) {
+        if pairs != wanted {
+            pairs.clone_from(wanted);
         }
     }
-    old.endpoints.retain(|link, endpoint| new.endpoints.get(link) == Some(endpoint));
-    for (link, endpoint) in &new.endpoints {
-        if !old.endpoints.contains_key(link) {
-            old.endpoints.insert(link.clone(), endpoint.clone());
-        }
+    let (gone, fresh) = differences(&old.endpoints, &new.endpoints);
+    let gone: Vec<LinkName> = gone.into_iter().map(|(link, _)| link.clone()).collect();
+    let fresh: Vec<(LinkName, Endpoint)> =
+        fresh.into_iter().map(|(link, endpoint)| (link.clone(), endpoint.clone())).collect();
+    for link in gone {
+        old.endpoints.remove(&link);
     }
+    old.endpoints.extend(fresh);
 }
