@@ -216,7 +216,10 @@ impl Changes {
                 }
                 Step::RemakeSet { .. } | Step::DestroySet(_) => changes.sets += 1,
                 Step::Edit(edits) => changes.elements += edits.iter().map(SetEdit::len).sum::<usize>(),
-                Step::Restore { replace, delete, .. } => changes.chains += replace.len() + delete.len(),
+                Step::Restore(tables) => {
+                    changes.chains +=
+                        tables.iter().map(|table| table.replace.len() + table.delete.len()).sum::<usize>();
+                }
                 Step::EnsureJump(_) | Step::RemoveJump { .. } => changes.jumps += 1,
             }
         }

@@ -11,7 +11,7 @@ use minipod_model::IpFamily;
 use crate::compile::{next_set, signature_set};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedSet};
-use crate::plan::{Entries, Plan, PlanError, SetEdit, Step};
+use crate::plan::{Entries, Plan, PlanError, SetEdit, Step, TableRestore};
 use crate::spec::{Chain, ChainKey, Content, Entry, MarkValue, SetSpec, Spec, Table};
 use crate::text::jump_text;
 use crate::tree::Tree;
@@ -317,13 +317,15 @@ fn merge_later(into: &mut Rewrites, later: Rewrites) {
     }
 }
 
-fn restores(rewrites: Rewrites) -> impl Iterator<Item = Step> {
-    rewrites.into_iter().map(|((family, table), Rewrite { replace, delete })| Step::Restore {
+fn restores(rewrites: Rewrites) -> Option<Step> {
+    let tables = rewrites.into_iter().map(|((family, table), Rewrite { replace, delete })| TableRestore {
         family,
         table,
         replace,
         delete,
-    })
+    });
+    let tables: Vec<TableRestore> = tables.collect();
+    (!tables.is_empty()).then_some(Step::Restore(tables))
 }
 
 fn edit(edits: Vec<SetEdit>) -> Option<Step> {

@@ -1,14 +1,14 @@
 //! A kernel that only remembers, and refuses what the real one refuses: a rule that names an unknown set or chain, the destruction of
 //! what is referred to, an element of the wrong type.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use minipod_model::IpFamily;
 
 use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedJump, ObservedSet};
-use crate::plan::{Entries, SetEdit};
+use crate::plan::{Entries, SetEdit, TableRestore};
 use crate::spec::{Chain, ChainKey, Content, Jump, SetKind, SetSpec, Table};
 use crate::text::jump_text;
 
@@ -178,25 +178,20 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn restore(
-        &mut self,
-        family: IpFamily,
-        table: Table,
-        replace: &BTreeMap<ChainName, Chain>,
-        delete: &BTreeSet<ChainName>,
-    ) -> Result<(), KernelError> {
+    fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError> {
         self.programs_run += 1;
-        let before = self.chains.clone();
-        for (name, chain) in replace {
-            self.chains.insert(ChainKey { family, table, name: name.clone() }, chain.clone());
+        for TableRestore { family, table, replace, delete } in tables {
+            let (family, table) = (*family, *table);
+            let before = self.chains.clone();
+            for (name, chain) in replace {
+                self.chains.insert(ChainKey { family, table, name: name.clone() }, chain.clone());
+            }
+            for name in delete {
+                self.chains.remove(&ChainKey { family, table, name: name.clone() });
+            }
+            self.check_table(family, table).inspect_err(|_| self.chains = before)?;
         }
-        for name in delete {
-            self.chains.remove(&ChainKey { family, table, name: name.clone() });
-        }
-        self.check_table(family, table).map_err(|refusal| {
-            self.chains = before;
-            refusal.into()
-        })
+        Ok(())
     }
 
     fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {

@@ -1,15 +1,11 @@
 //! The kernel as far as a [`Plan`](crate::plan::Plan) needs it: the one interface through which anything is changed. There are two: the
 //! real one ([`crate::linux::LinuxKernel`]) and one that only remembers ([`crate::fake::FakeKernel`]); one suite of tests holds for both.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use minipod_model::IpFamily;
-
 use crate::fake::Refusal;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
-use crate::plan::{Plan, SetEdit, Step};
-use crate::spec::{Chain, Jump, SetKind, Table};
+use crate::plan::{Plan, SetEdit, Step, TableRestore};
+use crate::spec::{Jump, SetKind};
 
 /// A kernel, or something that refuses what a kernel refuses. Every call is one change: it happens or it does not, except for lists of
 /// elements, of which those before a refused one are in effect.
@@ -45,17 +41,12 @@ pub trait Kernel {
     /// A rule refers to it.
     fn destroy_set(&mut self, name: &SetName) -> Result<(), KernelError>;
 
-    /// Replaces chains of a table and removes others, all or nothing.
+    /// Replaces chains and removes others, each table all or nothing.
     ///
     /// # Errors
-    /// A rule names a set or a chain that is not there, or a rule elsewhere leads to a chain that is to be removed.
-    fn restore(
-        &mut self,
-        family: IpFamily,
-        table: Table,
-        replace: &BTreeMap<ChainName, Chain>,
-        delete: &BTreeSet<ChainName>,
-    ) -> Result<(), KernelError>;
+    /// A rule names a set or a chain that is not there, or a rule elsewhere leads to a chain that is to be removed. Tables before the
+    /// refused one are written.
+    fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError>;
 
     /// Makes a jump, first in its built-in chain and once.
     ///
@@ -91,14 +82,8 @@ impl<K: Kernel + ?Sized> Kernel for &mut K {
         (**self).destroy_set(name)
     }
 
-    fn restore(
-        &mut self,
-        family: IpFamily,
-        table: Table,
-        replace: &BTreeMap<ChainName, Chain>,
-        delete: &BTreeSet<ChainName>,
-    ) -> Result<(), KernelError> {
-        (**self).restore(family, table, replace, delete)
+    fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError> {
+        (**self).restore(tables)
     }
 
     fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
@@ -122,6 +107,9 @@ pub enum KernelError {
     /// a name that the kernel's interface does not take
     #[error("`{0}` is no name of a set")]
     SetName(String),
+    /// a thread ended early
+    #[error("the thread that writes IPv6 rules ended early")]
+    Thread,
     /// the fake kernel
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -153,7 +141,7 @@ pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelE
             kernel.destroy_set(beside)
         }
         Step::Edit(edits) => kernel.edit_sets(edits),
-        Step::Restore { family, table, replace, delete } => kernel.restore(*family, *table, replace, delete),
+        Step::Restore(tables) => kernel.restore(tables),
         Step::EnsureJump(jump) => kernel.ensure_jump(jump),
         Step::RemoveJump { hook, chain } => kernel.remove_jump(*hook, chain),
         Step::DestroySet(name) => kernel.destroy_set(name),

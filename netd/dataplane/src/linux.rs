@@ -1,6 +1,6 @@
 //! The real kernel: sets over netlink, rules through the iptables programs of the variant in use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::thread::{self, ScopedJoinHandle};
 
 use ipnet::IpNet;
 use minipod_kernel::ipset::{self, Batch, Edit, Element, Ipset, Mark, SetHeader, SetType};
@@ -12,8 +12,8 @@ use crate::compile::SET_ELEMENTS_MAX;
 use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedSet};
-use crate::plan::{Entries, SetEdit};
-use crate::spec::{Chain, Entry, Jump, MarkValue, SetKind, Table};
+use crate::plan::{Entries, SetEdit, TableRestore};
+use crate::spec::{Entry, Jump, MarkValue, SetKind, Table};
 use crate::text::{hook_name, jump_matches, read_save, restore_text};
 
 /// The kernel of the network namespace in which it was opened. The iptables programs run in the namespace of the calling thread, so the
@@ -82,14 +82,22 @@ impl Kernel for LinuxKernel {
         Ok(self.sets.ensure_destroyed(&set_name(name)?)?)
     }
 
-    fn restore(
-        &mut self,
-        family: IpFamily,
-        table: Table,
-        replace: &BTreeMap<ChainName, Chain>,
-        delete: &BTreeSet<ChainName>,
-    ) -> Result<(), KernelError> {
-        Ok(self.rules.restore(family, &restore_text(family, table, replace, delete))?)
+    fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError> {
+        let text = |family| -> String {
+            let of_family = tables.iter().filter(|table| table.family == family);
+            of_family.map(|t| restore_text(family, t.table, &t.replace, &t.delete)).collect()
+        };
+        let rules = &self.rules;
+        let run = |family, text: &str| if text.is_empty() { Ok(()) } else { rules.restore(family, text) };
+        let [v4, v6] = IpFamily::ALL.map(text);
+        // The families know nothing of each other, and most of a program's time is waiting. A new thread is in the same namespace.
+        let (first, second) = thread::scope(|scope| {
+            let second = (!v6.is_empty()).then(|| scope.spawn(|| run(IpFamily::V6, &v6)));
+            let first = run(IpFamily::V4, &v4);
+            (first, second.map_or(Ok(Ok(())), ScopedJoinHandle::join))
+        });
+        first?;
+        Ok(second.map_err(|_| KernelError::Thread)??)
     }
 
     fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {

@@ -40,17 +40,8 @@ pub enum Step {
     },
     /// change what is in sets, in this order and in one exchange with the kernel
     Edit(Vec<SetEdit>),
-    /// replace chains of one table, and remove others from it, in one transaction
-    Restore {
-        /// `iptables` or `ip6tables`
-        family: IpFamily,
-        /// the table
-        table: Table,
-        /// new content; chains that are not there are made
-        replace: BTreeMap<ChainName, Chain>,
-        /// chains to which nothing leads
-        delete: BTreeSet<ChainName>,
-    },
+    /// write chains of some tables; each table is one transaction
+    Restore(Vec<TableRestore>),
     /// make a jump, or put it into the first position
     EnsureJump(Jump),
     /// remove all jumps to a chain of ours from a built-in chain
@@ -62,6 +53,19 @@ pub enum Step {
     },
     /// destroy a set to which nothing refers
     DestroySet(SetName),
+}
+
+/// A change of a table's chains: all of it or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRestore {
+    /// `iptables` or `ip6tables`
+    pub family: IpFamily,
+    /// the table
+    pub table: Table,
+    /// new content; chains that are not there are made
+    pub replace: BTreeMap<ChainName, Chain>,
+    /// chains to which nothing leads any more
+    pub delete: BTreeSet<ChainName>,
 }
 
 /// A change of what is in a set. Each element is a change by itself; none depends on another of the same step.

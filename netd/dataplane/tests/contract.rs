@@ -12,6 +12,7 @@ use minipod_model::IpFamily;
 use netd_dataplane::fake::FakeKernel;
 use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
+use netd_dataplane::plan::TableRestore;
 use netd_dataplane::spec::{Chain, Directions, Match, Rule, SetKind, Table, Target};
 use netd_dataplane::{Dataplane, Kernel, LinuxKernel};
 use sample::{changed, facts, little, rich};
@@ -100,29 +101,33 @@ fn what_is_there_is_adopted_on_linux() {
 fn the_kernel_refuses(mut kernel: impl Kernel) {
     let set = SetName::parse("mp-x4").expect("a name");
     let chain = ChainName::parse("MP-X").expect("a name");
-    let nothing = BTreeSet::new();
+    let restore = |table, chains: BTreeMap<ChainName, Chain>| {
+        vec![TableRestore { family: IpFamily::V4, table, replace: chains, delete: BTreeSet::new() }]
+    };
     let naming = |set: &SetName| {
         let rule = Rule::new(vec![Match::Set(set.clone(), Directions::Src)], Target::Return);
         BTreeMap::from([(chain.clone(), Chain::new(vec![rule]))])
     };
     let (v4, mangle) = (IpFamily::V4, Table::Mangle);
-    kernel.restore(v4, mangle, &naming(&set), &nothing).expect_err("the set is unknown");
+    kernel.restore(&restore(mangle, naming(&set))).expect_err("the set is unknown");
     assert!(kernel.observe().expect("observes").is_empty(), "a refused restore leaves nothing");
 
     kernel.create_set(&set, SetKind::HashIp(v4)).expect("a set");
     kernel.create_set(&set, SetKind::HashIp(v4)).expect_err("it is there already");
-    kernel.restore(v4, mangle, &naming(&set), &nothing).expect("the set is known now");
+    kernel.restore(&restore(mangle, naming(&set))).expect("the set is known now");
     kernel.destroy_set(&set).expect_err("a rule refers to it");
     let dangling = Chain::new(vec![Rule::always(Target::Jump(ChainName::parse("MP-NONE").expect("a name")))]);
     kernel
-        .restore(v4, mangle, &BTreeMap::from([(ChainName::parse("MP-Y").expect("a name"), dangling)]), &nothing)
+        .restore(&restore(mangle, BTreeMap::from([(ChainName::parse("MP-Y").expect("a name"), dangling)])))
         .expect_err("a rule to an unknown chain");
     for (table, target) in [(Table::Nat, Target::Drop), (Table::Mangle, Target::Masquerade)] {
         let chain = Chain::new(vec![Rule::always(target)]);
         let name = ChainName::parse("MP-Z").expect("a name");
-        kernel.restore(v4, table, &BTreeMap::from([(name, chain)]), &nothing).expect_err("not in this table");
+        kernel.restore(&restore(table, BTreeMap::from([(name, chain)]))).expect_err("not in this table");
     }
-    kernel.restore(v4, mangle, &BTreeMap::new(), &BTreeSet::from([chain.clone()])).expect("nothing leads there");
+    let delete = BTreeSet::from([chain.clone()]);
+    let without = TableRestore { family: v4, table: mangle, replace: BTreeMap::new(), delete };
+    kernel.restore(&[without]).expect("nothing leads there");
     kernel.destroy_set(&set).expect("nothing refers to it");
     kernel.destroy_set(&set).expect("gone already");
     assert!(kernel.observe().expect("observes").is_empty());
