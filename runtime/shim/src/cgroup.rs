@@ -25,6 +25,18 @@ pub(crate) enum CgroupError {
     /// the list of mounts could not be read
     #[error("cannot read /proc/self/mountinfo")]
     Mounts(#[source] io::Error),
+    /// nothing could limit devices
+    #[error("neither the devices controller of cgroup v1 nor cgroup v2 is there to limit devices")]
+    NoDevices,
+    /// the BPF program was refused
+    #[error("cannot limit the devices of cgroup `{}`; the kernel needs CONFIG_CGROUP_BPF", .path.display())]
+    Devices {
+        /// the group
+        path: PathBuf,
+        /// what refused
+        #[source]
+        source: io::Error,
+    },
     /// a file or directory refused
     #[error("cannot set up cgroup `{}`", .path.display())]
     Io {
@@ -75,9 +87,14 @@ impl Cgroups {
         if hierarchies.is_empty() { Err(CgroupError::NotMounted) } else { Ok(Self { hierarchies }) }
     }
 
-    /// Whether device access is not limited by a cgroup here (v2 does it by BPF programs).
-    pub(crate) fn lacks_device_control(&self) -> bool {
-        !self.hierarchies.iter().any(|hierarchy| hierarchy.has("devices"))
+    /// Limits the devices that the group's processes may open, where no v1 controller does it.
+    pub(crate) fn limit_devices(&self, group: &str) -> Result<(), CgroupError> {
+        if self.hierarchies.iter().any(|hierarchy| hierarchy.has("devices")) {
+            return Ok(());
+        }
+        let tree = self.hierarchies.iter().find(|hierarchy| hierarchy.kind == Kind::V2);
+        let path = tree.ok_or(CgroupError::NoDevices)?.path(group);
+        crate::devices::limit(&path).map_err(|source| CgroupError::Devices { path, source })
     }
 
     /// Makes the group with its limits in every tree.

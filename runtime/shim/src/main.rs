@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod cri_log;
+mod devices;
 mod etc_files;
 mod executor;
 mod lifecycle;

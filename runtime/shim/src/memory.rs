@@ -35,22 +35,34 @@ fn clean_file_mappings(smaps: &str) -> Vec<(usize, usize)> {
             {
                 found.push(mapping);
             }
-        } else if let Some(header) = parse_header(line) {
-            candidate = header;
+        } else if let Some(mapping) = parse_header(line) {
+            candidate = mapping.clean_place();
         }
     }
     found
 }
 
-/// `Some` for a line that begins a mapping, with its place if it is of a file and cannot be written.
-fn parse_header(line: &str) -> Option<Option<(usize, usize)>> {
+/// The line that begins a mapping.
+struct Header<'a> {
+    start: usize,
+    end: usize,
+    permissions: &'a str,
+    inode: &'a str,
+}
+
+impl Header<'_> {
+    /// Its place, if it is of a file and cannot be written.
+    fn clean_place(&self) -> Option<(usize, usize)> {
+        let of_file = self.inode != "0" && !self.permissions.contains('w') && self.permissions.ends_with('p');
+        of_file.then_some((self.start, self.end - self.start))
+    }
+}
+
+fn parse_header(line: &str) -> Option<Header<'_>> {
     let mut fields = line.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    let permissions = fields.next()?;
-    let inode = fields.nth(2)?;
-    let of_file = inode != "0" && !permissions.contains('w') && permissions.ends_with('p');
-    Some(of_file.then_some((start, end - start)))
+    Some(Header { start, end, permissions: fields.next()?, inode: fields.nth(2)? })
 }
 
 #[cfg(test)]

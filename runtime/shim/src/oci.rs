@@ -19,6 +19,9 @@ use oci_spec::runtime::{Process, Spec};
 use crate::executor::{Executor, ExecutorError, Spawned, Stdio};
 use crate::workload::Workload;
 
+/// The socket over which libcontainer hands over a terminal.
+const CONSOLE: &str = "console.sock";
+
 /// The executor that is linked into the shim.
 #[derive(Debug)]
 pub(crate) struct Libcontainer {
@@ -34,7 +37,7 @@ impl Libcontainer {
         Self {
             bundles: directory.join("bundles"),
             states: directory.join("states"),
-            console: directory.join("console.sock"),
+            console: directory.join(CONSOLE),
             process: directory.join("exec.json"),
         }
     }
@@ -52,7 +55,8 @@ impl Libcontainer {
             }
             Stdio::Terminal => {
                 ignore_missing(fs::remove_file(&self.console)).map_err(LibcontainerError::OtherIO)?;
-                let listener = UnixListener::bind(&self.console).map_err(LibcontainerError::OtherIO)?;
+                // relative to the working directory, which is the pod's: a socket's path is limited to 108 bytes
+                let listener = UnixListener::bind(CONSOLE).map_err(LibcontainerError::OtherIO)?;
                 let builder = builder.with_console_socket(Some(&self.console));
                 Ok(Prepared { builder, listener: Some(listener) })
             }

@@ -122,6 +122,7 @@ impl Pod {
         let own = format!("{}/shim", sandbox.cgroup);
         cgroups.ensure(&own, &Resources::default())?;
         cgroups.join(&own)?;
+        setup::shield_from_oom_killer(true);
         let executor = by_name(EXECUTOR, directory)
             .with_context(|| format!("no executor `{EXECUTOR}`; known: {}", crate::executor::KNOWN))?;
         Ok(Self {

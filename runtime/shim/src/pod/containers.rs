@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 
 use super::process::{Ends, Process, Role};
+use super::setup::shield_from_oom_killer;
 use super::{Key, Pod, note};
 use crate::cri_log::LogFile;
 use crate::executor::{Spawned, Stdio};
@@ -96,18 +97,21 @@ impl Pod {
         let env = environment(&container.env, std::iter::empty(), container.tty);
         let (report, workload) = self.workload(container, env)?;
         let (stdio, ours) = streams(container, container.tty, container.stdin)?;
-        let spawned = self.executor.create(&container.name, &spec, workload, stdio)?;
+        let cgroup = self.cgroup_of(container);
+        let spawned = unshielded(|| self.executor.create(&container.name, &spec, workload, stdio))?;
         let pid = spawned.pid;
-        Ok(Made { pid, ends: ours.complete(spawned)?, report, log })
+        if let Err(error) = self.cgroups.limit_devices(&cgroup) {
+            send_signal(pid, libc::SIGKILL);
+            return Err(error.into());
+        }
+        let ends = ours.complete(spawned)?;
+        ends.give_terminal_to(container.uid);
+        Ok(Made { pid, ends, report, log })
     }
 
     fn workload(&mut self, container: &Container, env: Vec<String>) -> anyhow::Result<(OwnedFd, Workload)> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
-        let mut capabilities = container.capabilities.clone();
-        if self.cgroups.lacks_device_control() {
-            // where no cgroup limits devices, a device node of the container's own would open the node's disks
-            capabilities.retain(|name| name != "CAP_MKNOD");
-        }
+        let capabilities = container.capabilities.clone();
         let seccomp = match container.seccomp {
             Seccomp::Unconfined => None,
             Seccomp::RuntimeDefault => Some(self.filter(&capabilities)?),
@@ -144,14 +148,16 @@ impl Pod {
         let process = compile_process(container, &exec.args, &env, exec.tty)?;
         let (report, workload) = self.workload(container, env)?;
         let (stdio, ours) = streams(container, exec.tty, exec.stdin)?;
-        let spawned = self.executor.exec(&container.name, &process, workload, stdio);
+        let spawned = unshielded(|| self.executor.exec(&container.name, &process, workload, stdio));
         // the report says best what went wrong, where there is one
         if let Some(message) = outcome(report)? {
             anyhow::bail!(message);
         }
         let spawned = spawned?;
         let pid = spawned.pid;
-        let process = Process::new(pid, Role::Exec, ours.complete(spawned)?, None, false)?;
+        let ends = ours.complete(spawned)?;
+        ends.give_terminal_to(container.uid);
+        let process = Process::new(pid, Role::Exec, ends, None, false)?;
         if let Some(size) = exec.size {
             process.resize(size);
         }
@@ -239,6 +245,14 @@ fn streams(container: &Container, tty: bool, stdin: bool) -> anyhow::Result<(Std
     }
     let theirs = Stdio::Pipes { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
     Ok((theirs, Ours::Pipes { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+}
+
+/// Makes a process that does not inherit the shim's protection.
+fn unshielded<T>(make: impl FnOnce() -> T) -> T {
+    shield_from_oom_killer(false);
+    let process = make();
+    shield_from_oom_killer(true);
+    process
 }
 
 /// Waits until the program is executed; the message if it was not.

@@ -199,7 +199,8 @@ fn files_of_the_node_are_shown_read_only() {
     let mut pod = pod.tuned(|c| c.binds = vec![(file, "/etc/app/config".into())]).start();
     pod.wait_end();
     let log = pod.log("a", 0);
-    assert_eq!((log.first().map(String::as_str), log.last().map(String::as_str)), (Some("content"), Some("refused")));
+    // the shell's own complaint is in between, or last
+    assert!(log[0] == "content" && log.iter().any(|line| line == "refused"), "{log:?}");
 }
 
 #[test]

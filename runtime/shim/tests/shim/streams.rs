@@ -109,6 +109,17 @@ fn a_terminal_has_a_size_and_echoes() {
 }
 
 #[test]
+fn a_user_owns_its_terminal() {
+    let pod = Pod::new().with("a", IDLE).tuned(|c| c.uid = 1000).start();
+    pod.wait_log("a", "ready");
+    let mut asked = exec("a", &["sh", "-c", "stat -c %u $(tty); echo by name > $(tty)"]);
+    asked.tty = true;
+    let (stdout, _, code) = pod.begin_exec(&asked).expect("started").finish();
+    assert_eq!((stdout.as_str(), code), ("1000\r\nby name\r\n", 0));
+    end(pod);
+}
+
+#[test]
 fn a_command_that_is_not_in_the_image_is_named() {
     let pod = idle_pod();
     for tty in [false, true] {
