@@ -3,6 +3,7 @@ pub mod attach;
 pub mod command;
 pub mod consistent;
 pub mod dns;
+pub mod hostnet;
 pub mod ipam;
 pub mod links;
 pub mod options;

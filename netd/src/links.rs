@@ -1,8 +1,13 @@
 //! Names, hardware addresses and MTU of pod links. Pure.
 
+use std::time::Duration;
+
 use minipod_kernel::netlink::{Link, Mac, Route, RouteKind};
 use minipod_model::LinkName;
 use minipod_model::hash::short_hash;
+
+/// How long the kernel's own workers are waited for when a link or address is new.
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// Ethernet's, where no uplink says otherwise.
 const DEFAULT_MTU: u32 = 1500;
@@ -69,6 +74,7 @@ mod tests {
             loopback: false,
             kind: None,
             peer_index: None,
+            sends: true,
         }
     }
 

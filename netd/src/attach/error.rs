@@ -57,6 +57,14 @@ pub enum AttachError {
     /// The link vanished between making and using it.
     #[error("interface `{0}` vanished while it was set up; was the sandbox removed?")]
     Vanished(String),
+    /// The kernel did not finish.
+    #[error("{what} of `{link}` does not work after one second; is the kernel overloaded? Try again")]
+    NotSettled {
+        /// the link or address
+        what: String,
+        /// the interface on the node
+        link: LinkName,
+    },
     /// The kernel.
     #[error("cannot set up interface `{link}`")]
     Kernel {
@@ -127,6 +135,7 @@ impl AttachError {
     pub fn code(&self) -> Code {
         match self {
             Self::Address(error) if error.is_temporary() => Code::TryAgainLater,
+            Self::NotSettled { .. } => Code::TryAgainLater,
             Self::Address(IpamError::NoRange | IpamError::TwoRanges(..) | IpamError::TooSmall(_)) => {
                 Code::InvalidConfig
             }

@@ -8,6 +8,7 @@ use minipod_model::IpFamily;
 use super::AttachError;
 use super::pod_side::ipv6_is_there;
 use super::record::Record;
+use crate::links::SETTLE;
 use crate::routes::{PodRoute, pod_route};
 
 /// Strict source validation even though the from-gate does the same: both would have to fail.
@@ -51,6 +52,15 @@ pub(super) fn configure(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachEr
         ipv6_settings(record).map_err(|source| AttachError::Setting { link: record.link.clone(), source })?;
     }
     Ok(())
+}
+
+/// Waits until the node's end sends: the first packet to the pod must not be lost.
+pub(super) fn settle(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachError> {
+    let name = record.link.as_str();
+    if rtnl.wait_until_sending(name, SETTLE).map_err(|error| kernel(record, error))? {
+        return Ok(());
+    }
+    Err(AttachError::NotSettled { what: format!("interface `{name}`"), link: record.link.clone() })
 }
 
 /// Takes the routes away at once; the link itself may take longer.

@@ -304,6 +304,7 @@ impl Attacher {
         host_side::configure(&mut self.rtnl, record)?;
         let made: &Record = record;
         netns.run(|| pod_side::configure(made))??;
+        host_side::settle(&mut self.rtnl, record)?;
         self.records.write(record)
     }
 

@@ -10,6 +10,7 @@ use minipod_model::defaults::{GATEWAY_V4, GATEWAY_V6};
 
 use super::AttachError;
 use super::record::Record;
+use crate::links::SETTLE;
 use crate::routes::LOOPBACK;
 
 /// `RTPROT_BOOT`, what a route made by an administrator's tool carries; inside a pod there is no route of ours to recognise later.
@@ -32,7 +33,13 @@ pub(super) fn configure(record: &Record) -> Result<(), AttachError> {
     if record.addresses.iter().any(IpAddr::is_ipv6) {
         ipv6_settings(ifname).map_err(|source| AttachError::Setting { link: record.link.clone(), source })?;
     }
-    rtnl.send(requests(link, record)).map_err(kernel)
+    rtnl.send(requests(link, record)).map_err(kernel)?;
+    for &address in record.addresses.iter().filter(|address| address.is_ipv6()) {
+        if !rtnl.wait_until_local(address, SETTLE).map_err(kernel)? {
+            return Err(AttachError::NotSettled { what: format!("address `{address}`"), link: record.link.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// One send for everything. No link-local address, hence no duplicate address detection and no multicast chatter: the only neighbour is

@@ -25,6 +25,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_AF_SPEC: u16 = 26;
@@ -60,6 +61,7 @@ const FRA_TABLE: u16 = 15;
 const FRA_PROTOCOL: u16 = 21;
 
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
 const RTN_UNREACHABLE: u8 = 7;
 
 const RTM_SETLINK: u16 = 19;
@@ -267,6 +269,26 @@ pub(super) fn get_link(name: &str) -> Message {
     message
 }
 
+/// A request for the route that a packet to `address` would take.
+pub(super) fn get_route(address: IpAddr) -> Message {
+    let family = IpFamily::of(address);
+    let mut header = [0; RTMSG_LEN];
+    header[0] = af_number(Some(family));
+    header[1] = family.host_prefix_len();
+    let mut message = Message::new(RTM_GETROUTE, 0);
+    message.raw(&header);
+    match address {
+        IpAddr::V4(address) => message.bytes(RTA_DST, &address.octets()),
+        IpAddr::V6(address) => message.bytes(RTA_DST, &address.octets()),
+    }
+    message
+}
+
+/// Whether a route leads to this host itself.
+pub(super) fn read_is_local(payload: &[u8]) -> Option<bool> {
+    payload.get(7).map(|kind| *kind == RTN_LOCAL)
+}
+
 pub(super) fn list_links() -> Message {
     list(RTM_GETLINK, None, IFINFO_LEN)
 }
@@ -310,6 +332,7 @@ pub(super) fn read_link(payload: &[u8]) -> Option<Link> {
             .and_then(text_of)
             .map(str::to_owned),
         peer_index: attribute(body, IFLA_LINK).and_then(|value| u32_at(value, 0)),
+        sends: attribute(body, IFLA_QDISC).and_then(text_of).is_some_and(|qdisc| qdisc != "noop"),
     })
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use minipod_model::IpFamily;
@@ -269,6 +269,27 @@ impl Rtnl {
         }
     }
 
+    /// Waits until a link sends. The kernel activates the end of a pair that was switched on first by a worker of its own
+    /// (`net/core/link_watch.c`); until then it drops packets. Says whether it sends.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn wait_until_sending(&mut self, name: &str, patience: Duration) -> Result<bool, RtnlError> {
+        wait(patience, || Ok(self.link(name)?.is_some_and(|link| link.sends)))
+    }
+
+    /// Waits until packets to an address of this host arrive. The kernel makes the route for an IPv6 address by a worker of its own
+    /// (`addrconf_dad_work`), also without duplicate address detection. Says whether they do.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn wait_until_local(&mut self, address: IpAddr, patience: Duration) -> Result<bool, RtnlError> {
+        wait(patience, || {
+            let answer = self.0.query(packets::get_route(address), |r| packets::read_is_local(r.payload))?;
+            Ok(answer.ok().flatten().unwrap_or(false))
+        })
+    }
+
     /// All links.
     ///
     /// # Errors
@@ -311,6 +332,22 @@ impl Rtnl {
 
     fn list<T>(&mut self, request: &Message, read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, RtnlError> {
         Ok(self.0.dump(request, |found, received| found.extend(read(received.payload)))?)
+    }
+}
+
+/// Asks until the answer is yes or `patience` is over.
+fn wait(patience: Duration, mut ask: impl FnMut() -> Result<bool, RtnlError>) -> Result<bool, RtnlError> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_micros(20);
+    loop {
+        if ask()? {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
 

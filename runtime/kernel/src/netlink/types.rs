@@ -92,6 +92,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// the other end's number, in the other end's namespace
     pub peer_index: Option<u32>,
+    /// it has a queue that sends: some time after both ends of a pair were switched on. Before, it drops without a word.
+    pub sends: bool,
 }
 
 /// An address of a link.

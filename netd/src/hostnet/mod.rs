@@ -1,0 +1,218 @@
+//! The node's own network: families, forwarding, the routes beneath the pods' routes, the cluster DNS address.
+//!
+//! Model: [`HostNet::open`] judges the ranges and prepares the node once; [`HostNet::ensure`] makes routes and addresses what they must
+//! be, as often as it is called, and says what it repaired; [`remove_all`] puts everything back. Ownership: routes and rules with protocol
+//! 109, addresses that it gave the loopback device, settings in its journal. Threads: one caller, in the node's network namespace.
+
+mod error;
+mod forwarding;
+mod own_addresses;
+mod reset;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use minipod_kernel::netlink::{Request, Route, Rtnl};
+use minipod_kernel::sysctl::Journal;
+use minipod_model::IpFamily;
+use minipod_model::defaults::ROUTE_PROTOCOL;
+
+pub use error::HostNetError;
+pub use forwarding::SwitchedOn;
+pub use reset::{Removed, remove_all};
+
+use crate::links::{SETTLE, compute_mtu};
+use crate::routes::{
+    LOOPBACK, PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules,
+};
+use own_addresses::OwnFile;
+
+/// Settings that were changed, in `STATE_DIR`.
+const JOURNAL_FILE: &str = "changed-sysctls.json";
+/// Addresses that the node got from us, in `STATE_DIR`.
+const ADDRESSES_FILE: &str = "own-addresses.json";
+
+/// See the module.
+#[derive(Debug)]
+pub struct HostNet {
+    rtnl: Rtnl,
+    ranges: Ranges,
+    dns: Vec<IpAddr>,
+    families: Vec<IpFamily>,
+    forwarding: SwitchedOn,
+    own: OwnFile,
+    mtu: u32,
+}
+
+/// What [`HostNet::ensure`] had to do.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// routes and rules that were missing
+    pub added: Vec<String>,
+    /// routes and rules of ours that nobody needs any more
+    pub removed: Vec<String>,
+    /// addresses of the loopback device, added and removed
+    pub addresses: usize,
+    /// the MTU of pod links changed to this
+    pub mtu: Option<u32>,
+}
+
+impl Repaired {
+    /// Whether everything was as it must be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl HostNet {
+    /// Judges the ranges, leaves out families that this host does not have, and switches forwarding on.
+    ///
+    /// # Errors
+    /// A range overlaps a route of someone else; nothing is changed then. A setting cannot be made.
+    pub fn open(state_dir: &Path, ranges: &Ranges, dns: &[IpAddr]) -> Result<Self, HostNetError> {
+        let mut rtnl = Rtnl::open()?;
+        let own = OwnFile::open(&state_dir.join(ADDRESSES_FILE))?;
+        let available: Vec<IpFamily> = IpFamily::ALL.into_iter().filter(|f| forwarding::is_available(*f)).collect();
+        let ranges = restrict(ranges, &available)?;
+        let families: Vec<IpFamily> =
+            available.into_iter().filter(|f| ranges.node.iter().any(|r| IpFamily::of(r.addr()) == *f)).collect();
+        let (routes, links) = (list_routes(&mut rtnl, &families)?, rtnl.links().map_err(HostNetError::List)?);
+        let present = rtnl.addresses(None).map_err(HostNetError::List)?;
+        let given = present.iter().filter(|a| own_addresses::is_ours(a, &own.addresses)).map(|a| a.net.addr());
+        check_overlap(&ranges, &routes, &given.collect::<Vec<_>>())?;
+        let routes_v6: Vec<Route> = routes.iter().filter(|r| r.family() == IpFamily::V6).cloned().collect();
+        let mut journal = Journal::open(&state_dir.join(JOURNAL_FILE))?;
+        let forwarding = forwarding::ensure(&mut journal, &families, &links, &routes_v6)?;
+        let mtu = compute_mtu(&links, &routes);
+        Ok(Self { rtnl, ranges, dns: dns.to_vec(), families, forwarding, own, mtu })
+    }
+
+    /// The families in which this node has pods; one that the host does not have is left out.
+    #[must_use]
+    pub fn families(&self) -> &[IpFamily] {
+        &self.families
+    }
+
+    /// The ranges without those of families that the host does not have.
+    #[must_use]
+    pub fn ranges(&self) -> &Ranges {
+        &self.ranges
+    }
+
+    /// Where forwarding is on because of us, now or since an earlier start.
+    #[must_use]
+    pub fn forwarding_switched_on(&self) -> SwitchedOn {
+        self.forwarding
+    }
+
+    /// The MTU of pod links.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// Makes routes, rules and the loopback device's addresses what they must be for these pods.
+    ///
+    /// # Errors
+    /// The first refusal; the rest was tried.
+    pub fn ensure(&mut self, pods: &[PodRoute]) -> Result<Repaired, HostNetError> {
+        let mut repaired = Repaired::default();
+        let links = self.rtnl.links().map_err(HostNetError::List)?;
+        let present = list_routes(&mut self.rtnl, &IpFamily::ALL)?;
+        let mtu = compute_mtu(&links, &present);
+        if mtu != self.mtu {
+            self.mtu = mtu;
+            repaired.mtu = Some(mtu);
+        }
+        self.ensure_addresses(&mut repaired, links.iter().any(|link| link.loopback && link.up))?;
+        // A pod whose link is gone has no route; its attachment is released by whoever made it.
+        let reachable: Vec<PodRoute> =
+            pods.iter().filter(|pod| links.iter().any(|link| link.index == pod.link)).copied().collect();
+        self.ensure_routes(&mut repaired, &reachable, &present)?;
+        Ok(repaired)
+    }
+
+    fn ensure_addresses(&mut self, repaired: &mut Repaired, loopback_is_up: bool) -> Result<(), HostNetError> {
+        let present = self.rtnl.addresses(None).map_err(HostNetError::List)?;
+        let wanted =
+            own_addresses::compute(&self.dns, &self.ranges.node, &self.families, &present, &self.own.addresses);
+        let mut requests = own_addresses::changes(&wanted, &present, &self.own.addresses);
+        repaired.addresses = requests.len();
+        if !loopback_is_up {
+            requests.insert(0, Request::set_up(LOOPBACK));
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.own.note(&wanted)?;
+        let what = "give the loopback device its addresses";
+        self.rtnl.send(requests).map_err(|source| HostNetError::Change { what, source })?;
+        for own in wanted {
+            self.rtnl.wait_until_local(own.net.addr(), SETTLE).map_err(HostNetError::List)?;
+        }
+        Ok(())
+    }
+
+    fn ensure_routes(
+        &mut self,
+        repaired: &mut Repaired,
+        pods: &[PodRoute],
+        present: &[Route],
+    ) -> Result<(), HostNetError> {
+        let routes = diff_routes(&compile_routes(&self.ranges, pods, self.mtu), present);
+        let mut listed = Vec::new();
+        for family in IpFamily::ALL {
+            listed.extend(self.rtnl.rules(family).map_err(HostNetError::List)?);
+        }
+        let rules = diff_rules(&compile_rules(&self.ranges), &listed);
+        // What is stale goes first where it stands in the way: two IPv4 routes differ by more than their destination, or not at all.
+        let requests = routes.remove.iter().map(Request::remove_route);
+        let requests = requests.chain(routes.add.iter().map(Request::replace_route));
+        let requests = requests.chain(rules.remove.iter().map(Request::remove_rule));
+        let requests: Vec<Request> = requests.chain(rules.add.iter().map(Request::add_rule)).collect();
+        repaired.added.extend(routes.add.iter().map(ToString::to_string));
+        repaired.added.extend(rules.add.iter().map(|rule| format!("rule to {}", rule.destination)));
+        repaired.removed.extend(routes.remove.iter().map(ToString::to_string));
+        repaired.removed.extend(rules.remove.iter().map(|rule| format!("rule to {}", rule.destination)));
+        self.rtnl.send(requests).map_err(|source| HostNetError::Change { what: "set the node's routes", source })
+    }
+}
+
+/// The addresses of this node by which others know it, where none were given: those of the uplinks, else any that is valid everywhere; one
+/// per family, IPv4 first.
+///
+/// # Errors
+/// Links or routes cannot be listed.
+pub fn observe_node_addresses() -> Result<Vec<IpAddr>, HostNetError> {
+    let mut rtnl = Rtnl::open()?;
+    let mut found = Vec::new();
+    for family in IpFamily::ALL {
+        let routes = rtnl.routes(family).map_err(HostNetError::List)?;
+        let uplinks: Vec<u32> = crate::links::uplinks(&routes).collect();
+        let mut addresses = rtnl.addresses(Some(family)).map_err(HostNetError::List)?;
+        addresses.retain(|a| a.scope == 0 && !a.net.addr().is_loopback() && a.protocol != ROUTE_PROTOCOL);
+        addresses.sort_by_key(|address| !uplinks.contains(&address.link));
+        found.extend(addresses.first().map(|address| address.net.addr()));
+    }
+    Ok(found)
+}
+
+fn list_routes(rtnl: &mut Rtnl, families: &[IpFamily]) -> Result<Vec<Route>, HostNetError> {
+    let mut routes = Vec::new();
+    for &family in families {
+        routes.extend(rtnl.routes(family).map_err(HostNetError::List)?);
+    }
+    Ok(routes)
+}
+
+fn restrict(ranges: &Ranges, families: &[IpFamily]) -> Result<Ranges, HostNetError> {
+    let there = |range: &&IpNet| families.contains(&IpFamily::of(range.addr()));
+    let keep = |list: &[IpNet]| list.iter().filter(there).copied().collect::<Vec<_>>();
+    let kept = Ranges { node: keep(&ranges.node), cluster: keep(&ranges.cluster), services: keep(&ranges.services) };
+    match (kept.node.first(), ranges.node.first()) {
+        (None, Some(&range)) => Err(HostNetError::NoFamily { family: IpFamily::of(range.addr()), range }),
+        _ => Ok(kept),
+    }
+}

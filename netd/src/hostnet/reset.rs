@@ -1,0 +1,71 @@
+//! Putting the node's network back as it was: `minipod node reset`.
+
+use std::path::Path;
+
+use minipod_kernel::netlink::{Link, Request, Rtnl};
+use minipod_kernel::sysctl::Journal;
+use minipod_model::defaults::ROUTE_PROTOCOL;
+use minipod_model::{IpFamily, LinkName};
+
+use super::own_addresses::{OwnFile, is_ours};
+use super::{ADDRESSES_FILE, HostNetError, JOURNAL_FILE};
+
+/// What was removed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// interfaces of pods
+    pub links: usize,
+    /// routes and routing rules
+    pub routes: usize,
+    /// addresses of the loopback device
+    pub addresses: usize,
+    /// settings of the kernel
+    pub settings: usize,
+}
+
+/// Removes every link, route, rule and address of ours and gives changed settings their old values back. What is gone already is fine;
+/// nothing that is not ours is touched. Rules and sets of the policies are removed elsewhere, before this.
+///
+/// # Errors
+/// The first thing that stays; called again, it goes on.
+pub fn remove_all(state_dir: &Path) -> Result<Removed, HostNetError> {
+    let mut rtnl = Rtnl::open()?;
+    let mut removed = Removed::default();
+    let ours = |link: &Link| LinkName::parse(&link.name).is_some();
+    let links: Vec<u32> =
+        rtnl.links().map_err(HostNetError::List)?.iter().filter(|l| ours(l)).map(|l| l.index).collect();
+    removed.links = links.len();
+    if !links.is_empty() {
+        let failures = rtnl.remove_links(&links).map_err(|source| refused("delete the pods' interfaces", source))?;
+        if let Some(source) = failures.into_iter().next() {
+            return Err(refused("delete the pods' interfaces", source));
+        }
+    }
+    let mut requests = Vec::new();
+    for family in IpFamily::ALL {
+        let rules = rtnl.rules(family).map_err(HostNetError::List)?;
+        requests.extend(rules.iter().filter(|rule| rule.protocol == ROUTE_PROTOCOL).map(Request::remove_rule));
+        let routes = rtnl.routes(family).map_err(HostNetError::List)?;
+        requests.extend(routes.iter().filter(|route| route.protocol == ROUTE_PROTOCOL).map(Request::remove_route));
+    }
+    removed.routes = requests.len();
+    rtnl.send(requests).map_err(|source| refused("remove routes", source))?;
+    let own = OwnFile::open(&state_dir.join(ADDRESSES_FILE))?;
+    let addresses = rtnl.addresses(None).map_err(HostNetError::List)?;
+    let requests: Vec<Request> = addresses
+        .iter()
+        .filter(|address| is_ours(address, &own.addresses))
+        .map(|address| Request::remove_address(address.link, address.net))
+        .collect();
+    removed.addresses = requests.len();
+    rtnl.send(requests).map_err(|source| refused("remove addresses from the loopback device", source))?;
+    own.remove()?;
+    let journal = Journal::open(&state_dir.join(JOURNAL_FILE))?;
+    removed.settings = journal.changes().len();
+    journal.restore()?;
+    Ok(removed)
+}
+
+fn refused(what: &'static str, source: minipod_kernel::netlink::RtnlError) -> HostNetError {
+    HostNetError::Change { what, source }
+}
