@@ -4,13 +4,13 @@
 //! Only names of ours are built in; a name of somebody else, also one whose program we could stand in for, is never answered
 //! with it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
@@ -173,7 +173,7 @@ fn config_of(diff_id: &Digest, server: bool) -> Result<Vec<u8>, serde_json::Erro
     let settings = if server {
         NewSettings {
             entrypoint: vec!["/hello-app".to_owned()],
-            exposed_ports: BTreeMap::from([("8080/tcp", BTreeMap::new())]),
+            exposed_ports: std::iter::once(("8080/tcp".to_owned(), json!({}))).collect(),
             ..NewSettings::default()
         }
     } else {

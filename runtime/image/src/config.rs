@@ -190,8 +190,8 @@ pub(crate) struct NewSettings {
     pub(crate) cmd: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) env: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) exposed_ports: BTreeMap<&'static str, BTreeMap<(), ()>>,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub(crate) exposed_ports: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -206,3 +206,19 @@ fn parse_foreign(name: &str) -> Result<Reference, ImageError> {
     let reference: Reference = name.parse()?;
     if builtin::is_builtin(&reference) { Err(ImageError::Reserved(reference)) } else { Ok(reference) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Images, PullPolicy};
+    use crate::progress::Quiet;
+
+    /// The agent runs pulls as tasks, which only take futures that may change threads. Compiling is the test.
+    #[expect(dead_code, reason = "it is only compiled")]
+    fn a_pull_may_be_a_task(images: Images) -> impl Future<Output = ()> + Send + 'static {
+        async move {
+            let _image = images.ensure("alpine", PullPolicy::Always, Arc::new(Quiet)).await;
+        }
+    }
+}

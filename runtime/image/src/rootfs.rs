@@ -109,12 +109,11 @@ impl Rootfs {
                 return Ok(None);
             };
             match step(here, &name)? {
-                Step::Missing => return Ok(None),
                 Step::Directory(merged) => way.push(merged),
                 Step::File { parent, status } if rest.is_empty() => {
                     return Ok(Some(Found::File { parent, name, status }));
                 }
-                Step::File { .. } => return Ok(None),
+                Step::Missing | Step::File { .. } => return Ok(None),
                 Step::Link(target) => {
                     links += 1;
                     if links > MAX_LINKS {

@@ -7,4 +7,5 @@
 pub mod frame;
 pub mod line;
 pub mod netd;
+pub mod queue;
 pub mod shim;

@@ -6,7 +6,6 @@
 mod archive;
 mod pack;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -80,7 +79,7 @@ pub enum ImportError {
         /// how many
         count: usize,
         /// the name
-        name: Reference,
+        name: String,
     },
     /// the archive lacks something that it refers to
     #[error("the image archive `{path}` is incomplete: it has no `{entry}`")]
@@ -191,7 +190,7 @@ pub(crate) fn import_archive(
     }
     if let Some(name) = name {
         let [image] = images.as_mut_slice() else {
-            return Err(ImportError::OneName { path: path.to_owned(), count: images.len(), name: name.clone() });
+            return Err(ImportError::OneName { path: path.to_owned(), count: images.len(), name: name.to_string() });
         };
         image.names = vec![name.clone()];
     }
@@ -226,7 +225,7 @@ pub(crate) fn import_rootfs(
             entrypoint: words(&settings.entrypoint),
             cmd: words(&settings.cmd),
             env: words(&settings.env),
-            exposed_ports: BTreeMap::new(),
+            exposed_ports: serde_json::Map::new(),
         },
         rootfs: NewRootfs { kind: "layers", diff_ids: vec![diff_id] },
     };
@@ -270,12 +269,12 @@ impl Import<'_> {
         } else {
             images
         };
-        chosen.into_iter().map(|image| self.oci_image(image)).collect()
+        chosen.iter().map(|image| self.oci_image(image)).collect()
     }
 
-    fn oci_image(&mut self, image: Descriptor) -> Result<Pieces, ImportError> {
-        let names = name_of(&image).into_iter().collect();
-        let manifest = self.oci_manifest(&image)?;
+    fn oci_image(&mut self, image: &Descriptor) -> Result<Pieces, ImportError> {
+        let names = name_of(image).into_iter().collect();
+        let manifest = self.oci_manifest(image)?;
         let config = self.blob(&manifest.config)?;
         let layer = |layer: Descriptor| (blob_path(&layer.digest), Some(layer.digest));
         Ok(Pieces { config, layers: manifest.layers.into_iter().map(layer).collect(), names })

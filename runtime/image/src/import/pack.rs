@@ -22,11 +22,11 @@ pub(super) fn through<T>(directory: &Path, consumer: impl FnOnce(PipeReader) -> 
     let (reader, writer) = io::pipe()?;
     thread::scope(|scope| {
         let packer = scope.spawn(|| pack(directory, writer));
-        let consumed = consumer(reader);
+        let result = consumer(reader);
         match packer.join() {
-            Ok(Ok(skipped)) => Ok((consumed, skipped)),
+            Ok(Ok(skipped)) => Ok((result, skipped)),
             // A consumer that gave up has its own error to tell.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok((consumed, Vec::new())),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok((result, Vec::new())),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the packing thread ended early")),
         }

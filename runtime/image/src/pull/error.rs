@@ -19,7 +19,7 @@ pub enum PullError {
     #[error("image `{reference}` is not in the registry `{registry}`; check name and tag")]
     NotFound {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
     },
@@ -30,7 +30,7 @@ pub enum PullError {
     )]
     Unauthorized {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
     },
@@ -38,7 +38,7 @@ pub enum PullError {
     #[error("cannot reach the registry `{registry}` for image `{reference}`; {}", advice(*.insecure))]
     Unreachable {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
         /// whether it was asked over plain HTTP
@@ -51,7 +51,7 @@ pub enum PullError {
     #[error("the registry `{registry}` refused image `{reference}`; try again later")]
     Refused {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
         /// what it said
@@ -62,7 +62,7 @@ pub enum PullError {
     #[error("the registry `{registry}` stopped sending {what} of image `{reference}`; try again")]
     Interrupted {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
         /// which part
@@ -78,21 +78,21 @@ pub enum PullError {
     )]
     WrongDigest {
         /// the image
-        reference: Reference,
+        reference: String,
         /// the registry that was asked
         registry: String,
         /// which part
         what: String,
         /// what was to come
-        expected: String,
+        expected: Box<str>,
         /// what came
-        actual: String,
+        actual: Box<str>,
     },
     /// the manifest
     #[error("cannot use the manifest of image `{reference}`")]
     Manifest {
         /// the image
-        reference: Reference,
+        reference: String,
         /// why
         #[source]
         source: ManifestError,
@@ -101,7 +101,7 @@ pub enum PullError {
     #[error("cannot use image `{reference}`")]
     Config {
         /// the image
-        reference: Reference,
+        reference: String,
         /// why
         #[source]
         source: ConfigError,
@@ -110,7 +110,7 @@ pub enum PullError {
     #[error("cannot unpack layer `{layer}` of image `{reference}`")]
     Layer {
         /// the image
-        reference: Reference,
+        reference: String,
         /// compressed digest of the layer
         layer: Digest,
         /// why
@@ -124,7 +124,7 @@ pub enum PullError {
     #[error("the work on image `{reference}` ended early")]
     Aborted {
         /// the image
-        reference: Reference,
+        reference: String,
         /// how
         #[source]
         source: tokio::task::JoinError,
@@ -166,7 +166,7 @@ impl Blame {
                 }
             }
             OciDistributionError::DigestError(DigestError::VerificationError { expected, actual }) => {
-                self.wrong_digest(what, expected, actual)
+                self.wrong_digest(what, &expected, &actual)
             }
             OciDistributionError::RequestError(error) => self.unreachable(error.into()),
             OciDistributionError::IoError(source) => self.interrupted(what, source),
@@ -176,7 +176,7 @@ impl Blame {
 
     pub(super) fn unreachable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> PullError {
         PullError::Unreachable {
-            reference: self.reference.clone(),
+            reference: self.reference.to_string(),
             registry: self.source.registry.clone(),
             insecure: self.source.insecure,
             source,
@@ -185,46 +185,46 @@ impl Blame {
 
     pub(super) fn interrupted(&self, what: &str, source: io::Error) -> PullError {
         PullError::Interrupted {
-            reference: self.reference.clone(),
+            reference: self.reference.to_string(),
             registry: self.source.registry.clone(),
             what: what.to_owned(),
             source,
         }
     }
 
-    pub(super) fn wrong_digest(&self, what: &str, expected: impl ToString, actual: impl ToString) -> PullError {
+    pub(super) fn wrong_digest(&self, what: &str, expected: &str, actual: &str) -> PullError {
         PullError::WrongDigest {
-            reference: self.reference.clone(),
+            reference: self.reference.to_string(),
             registry: self.source.registry.clone(),
             what: what.to_owned(),
-            expected: expected.to_string(),
-            actual: actual.to_string(),
+            expected: expected.into(),
+            actual: actual.into(),
         }
     }
 
     pub(super) fn manifest(&self, source: ManifestError) -> PullError {
-        PullError::Manifest { reference: self.reference.clone(), source }
+        PullError::Manifest { reference: self.reference.to_string(), source }
     }
 
     pub(super) fn layer(&self, layer: &Digest, source: LayerError) -> PullError {
-        PullError::Layer { reference: self.reference.clone(), layer: layer.clone(), source }
+        PullError::Layer { reference: self.reference.to_string(), layer: layer.clone(), source }
     }
 
     pub(super) fn aborted(&self, source: tokio::task::JoinError) -> PullError {
-        PullError::Aborted { reference: self.reference.clone(), source }
+        PullError::Aborted { reference: self.reference.to_string(), source }
     }
 
     fn not_found(&self) -> PullError {
-        PullError::NotFound { reference: self.reference.clone(), registry: self.source.registry.clone() }
+        PullError::NotFound { reference: self.reference.to_string(), registry: self.source.registry.clone() }
     }
 
     fn unauthorized(&self) -> PullError {
-        PullError::Unauthorized { reference: self.reference.clone(), registry: self.source.registry.clone() }
+        PullError::Unauthorized { reference: self.reference.to_string(), registry: self.source.registry.clone() }
     }
 
     fn refused(&self, source: OciDistributionError) -> PullError {
         PullError::Refused {
-            reference: self.reference.clone(),
+            reference: self.reference.to_string(),
             registry: self.source.registry.clone(),
             source: source.into(),
         }

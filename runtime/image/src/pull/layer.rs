@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use oci_client::client::SizedStream;
@@ -35,6 +36,14 @@ struct Unpacked {
 impl Pull {
     /// Brings one layer into the store, unless it is there.
     pub(super) async fn layer(&self, layer: &Descriptor, diff_id: &Digest) -> Result<(), PullError> {
+        let fetched = self.fetch(layer, diff_id).await;
+        if fetched.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        fetched
+    }
+
+    async fn fetch(&self, layer: &Descriptor, diff_id: &Digest) -> Result<(), PullError> {
         let turn = self.turns.of(diff_id);
         let _turn = turn.lock().await;
         if self.store.has_layer(diff_id) {
@@ -43,8 +52,10 @@ impl Pull {
         let mut attempt = 1;
         let staged = loop {
             match self.stage(layer).await {
-                Err(PullError::Interrupted { .. } | PullError::Unreachable { .. }) if attempt < ATTEMPTS => {
-                    attempt += 1
+                Err(PullError::Interrupted { .. } | PullError::Unreachable { .. })
+                    if attempt < ATTEMPTS && !self.has_failed() =>
+                {
+                    attempt += 1;
                 }
                 other => break other?,
             }
@@ -71,7 +82,9 @@ impl Pull {
             return Err(self.blame.interrupted(&what, source));
         }
         match unpacked.digest {
-            Some(actual) if actual != layer.digest => Err(self.blame.wrong_digest(&what, &layer.digest, actual)),
+            Some(actual) if actual != layer.digest => {
+                Err(self.blame.wrong_digest(&what, &layer.digest.to_string(), &actual.to_string()))
+            }
             _ => unpacked.staged.map_err(|error| self.blame.layer(&layer.digest, error)),
         }
     }
@@ -80,6 +93,7 @@ impl Pull {
     async fn send(&self, mut stream: SizedStream, layer: &Descriptor, sender: mpsc::Sender<Chunk>) -> io::Result<()> {
         let mut received = 0;
         while let Some(chunk) = stream.stream.next().await {
+            let chunk = if self.has_failed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { chunk };
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 // Our own check finds it as well and names both digests.
@@ -100,8 +114,14 @@ impl Pull {
     }
 }
 
-fn is_digest_error(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<DigestError>())
+impl Pull {
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn is_digest_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
 }
 
 fn unpack(store: &Arc<Store>, chunks: mpsc::Receiver<Chunk>) -> Unpacked {

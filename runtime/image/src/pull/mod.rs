@@ -6,10 +6,11 @@ mod layer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
@@ -73,6 +74,8 @@ pub(crate) struct Pull {
     progress: Arc<dyn Progress>,
     /// one fetch of a layer at a time, also when several images have it
     turns: Turns<Digest>,
+    /// a layer failed, the others need not go on
+    failed: AtomicBool,
 }
 
 impl Pull {
@@ -86,12 +89,20 @@ impl Pull {
         let location = location_of(reference, &source);
         let blame = Blame { reference: reference.clone(), source };
         let client = client_for(&blame.source).map_err(|error| blame.unreachable(error.into()))?;
-        Ok(Self { client, source: location, blame, store: Arc::new(store.clone()), progress, turns })
+        Ok(Self {
+            client,
+            source: location,
+            blame,
+            store: Arc::new(store.clone()),
+            progress,
+            turns,
+            failed: AtomicBool::new(false),
+        })
     }
 
     /// Does it; at the end the store has the image under its name.
     pub(crate) async fn run(&self) -> Result<ImageRef, PullError> {
-        let hold = self.blocking(|store| store.hold()).await??;
+        let hold = self.blocking(Store::hold).await??;
         self.progress.event(Event::Resolving {
             reference: self.blame.reference.to_string(),
             registry: self.blame.source.registry.clone(),
@@ -99,18 +110,21 @@ impl Pull {
         let manifest = self.manifest().await?;
         let config = self.document("the configuration", &manifest.config).await?;
         let decoded = ImageConfig::decode(&config)
-            .map_err(|source| PullError::Config { reference: self.blame.reference.clone(), source })?;
+            .map_err(|source| PullError::Config { reference: self.blame.reference.to_string(), source })?;
         let missing = self.missing(&manifest, &decoded)?;
         self.progress.event(Event::Resolved {
             missing: missing.values().map(|layer| (layer.digest.clone(), layer.size)).collect(),
             present: manifest.layers.len().saturating_sub(missing.len()),
         });
         // Boxed: a closure that borrows would make the whole future one that no task takes.
-        let mut fetches = Vec::with_capacity(missing.len());
+        let mut layers = Vec::with_capacity(missing.len());
         for (diff_id, layer) in &missing {
-            fetches.push(self.layer(layer, diff_id).boxed());
+            layers.push(self.layer(layer, diff_id).boxed());
         }
-        stream::iter(fetches).buffer_unordered(PARALLEL_LAYERS).try_collect::<()>().await?;
+        // After a failure the others stop at once, but their threads are waited for: what they unpacked is gone when this ends.
+        let fetched: Vec<Result<(), PullError>> =
+            stream::iter(layers).buffer_unordered(PARALLEL_LAYERS).collect().await;
+        fetched.into_iter().collect::<Result<(), PullError>>()?;
         let name = self.blame.reference.clone();
         let image = self.blocking(move |store| store.add_image(&config, &[name])).await??;
         drop(hold);
@@ -136,7 +150,7 @@ impl Pull {
         let (json, _) = pulled.map_err(|error| self.blame.client("the manifest", error))?;
         let actual = Digest::of(&json);
         if let Some(expected) = location.digest().filter(|expected| *expected != actual.to_string()) {
-            return Err(self.blame.wrong_digest("the manifest", expected, actual));
+            return Err(self.blame.wrong_digest("the manifest", expected, &actual.to_string()));
         }
         Document::decode(&json).map_err(|source| self.blame.manifest(source))
     }
@@ -152,7 +166,7 @@ impl Pull {
             match chunk {
                 Ok(chunk) => contents.extend_from_slice(&chunk),
                 // Checked below, where both digests are named.
-                Err(_) if Digest::of(&contents) != descriptor.digest && contents.len() as u64 >= limit => break,
+                Err(error) if layer::is_digest_error(&error) => break,
                 Err(error) => return Err(self.blame.interrupted(what, error)),
             }
             if contents.len() as u64 > limit {
@@ -160,7 +174,11 @@ impl Pull {
             }
         }
         let actual = Digest::of(&contents);
-        if actual == descriptor.digest { Ok(contents) } else { Err(self.blame.wrong_digest(what, digest, actual)) }
+        if actual == descriptor.digest {
+            Ok(contents)
+        } else {
+            Err(self.blame.wrong_digest(what, &digest, &actual.to_string()))
+        }
     }
 
     /// The layers that the store lacks, by diff ID; an image may have a layer twice.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::lock::Mode;
-use super::{Store, StoreError};
+use super::{Store, StoreError, io_error};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -68,7 +68,7 @@ impl Store {
     /// Replaces a small file in the store's root.
     pub(crate) fn write_beside_index(&self, name: &str, contents: &[u8]) -> Result<(), StoreError> {
         let path = self.root().join(name);
-        replace(&path, contents).map_err(self.io("write", &path))
+        replace(&path, contents).map_err(io_error("write", &path))
     }
 
     /// Changes the index, alone among all processes.
@@ -82,8 +82,8 @@ impl Store {
         let result = change(&mut after)?;
         if after != before {
             let path = self.root().join("index.json");
-            let json = serde_json::to_vec_pretty(&after).map_err(io::Error::from).map_err(self.io("encode", &path))?;
-            replace(&path, &json).map_err(self.io("write", &path))?;
+            let json = serde_json::to_vec_pretty(&after).map_err(io::Error::from).map_err(io_error("encode", &path))?;
+            replace(&path, &json).map_err(io_error("write", &path))?;
         }
         Ok(result)
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use super::lock::{Lock, Mode, lock_alone};
-use super::{Store, StoreError};
+use super::{Store, StoreError, io_error};
 use crate::compression::decompress;
 use crate::digest::{Digest, DigestReader};
 use crate::unpack::{Limits, Report, UnpackError, unpack};
@@ -97,8 +97,8 @@ impl Store {
     pub fn stage_layer_within(&self, stream: impl Read, limits: Limits) -> Result<StagedLayer, LayerError> {
         let workplace = self.workplace()?;
         let directory = workplace.directory.path().join("fs");
-        fs::create_dir(&directory).map_err(self.io("create", &directory))?;
-        fs::set_permissions(&directory, Permissions::from_mode(0o755)).map_err(self.io("restrict", &directory))?;
+        fs::create_dir(&directory).map_err(io_error("create", &directory))?;
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).map_err(io_error("restrict", &directory))?;
         let corrupt = |source| UnpackError::Corrupt { entry: String::new(), source };
         let mut plain = DigestReader::new(decompress(stream).map_err(corrupt)?);
         let report = unpack(&mut plain, &directory, limits)?;
@@ -114,10 +114,10 @@ impl Store {
         }
         let stage = workplace.directory.path();
         let info = LayerInfo { entries: report.entries, bytes: report.bytes };
-        let json = serde_json::to_vec(&info).map_err(io::Error::from).map_err(self.io("encode", stage))?;
+        let json = serde_json::to_vec(&info).map_err(io::Error::from).map_err(io_error("encode", stage))?;
         let path = stage.join("layer.json");
-        fs::write(&path, json).map_err(self.io("write", &path))?;
-        sync(stage, report.entries).map_err(self.io("sync", stage))?;
+        fs::write(&path, json).map_err(io_error("write", &path))?;
+        sync(stage, report.entries).map_err(io_error("sync", stage))?;
         let place = self.place(&diff_id);
         // The workplace itself moves; the temporary directory's clean-up then finds nothing.
         match fs::rename(stage, &place) {
@@ -125,7 +125,7 @@ impl Store {
                 let _moved = workplace.directory.keep();
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
-            Err(error) => return Err(self.io("move a layer to", &place)(error).into()),
+            Err(error) => return Err(io_error("move a layer to", &place)(error).into()),
         }
         self.link_short(&diff_id)?;
         Ok(diff_id)
@@ -139,8 +139,8 @@ impl Store {
     pub(super) fn stored_layers(&self) -> Result<Vec<Digest>, StoreError> {
         let directory = self.root().join("layers");
         let mut layers = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(self.io("list", &directory))? {
-            let name = entry.map_err(self.io("list", &directory))?.file_name();
+        for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
+            let name = entry.map_err(io_error("list", &directory))?.file_name();
             layers.extend(format!("sha256:{}", name.to_string_lossy()).parse::<Digest>());
         }
         layers.sort();
@@ -151,29 +151,29 @@ impl Store {
     pub(super) fn remove_layer(&self, diff_id: &Digest) -> Result<(), StoreError> {
         let short = self.short_path(diff_id);
         if fs::read_link(&short).is_ok_and(|target| target == short_target(diff_id)) {
-            fs::remove_file(&short).map_err(self.io("remove", &short))?;
+            fs::remove_file(&short).map_err(io_error("remove", &short))?;
         }
         let workplace = self.workplace()?;
         let place = self.place(diff_id);
         let away = workplace.directory.path().join("removed");
-        fs::rename(&place, &away).map_err(self.io("move away", &place))?;
+        fs::rename(&place, &away).map_err(io_error("move away", &place))?;
         let path = workplace.directory.path().to_owned();
-        workplace.directory.close().map_err(self.io("remove", &path))
+        workplace.directory.close().map_err(io_error("remove", &path))
     }
 
     /// Removes what dead processes left half done.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
         let _lock = self.lock("work.lock", Mode::Exclusive)?;
         let work = self.root().join("work");
-        for entry in fs::read_dir(&work).map_err(self.io("list", &work))? {
-            let path = entry.map_err(self.io("list", &work))?.path();
+        for entry in fs::read_dir(&work).map_err(io_error("list", &work))? {
+            let path = entry.map_err(io_error("list", &work))?.path();
             let abandoned = match File::open(&path) {
-                Ok(directory) => lock_alone(directory).map_err(self.io("lock", &path))?,
+                Ok(directory) => lock_alone(directory).map_err(io_error("lock", &path))?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(self.io("open", &path)(error)),
+                Err(error) => return Err(io_error("open", &path)(error)),
             };
             if abandoned.is_some() {
-                fs::remove_dir_all(&path).map_err(self.io("remove", &path))?;
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
             }
         }
         Ok(())
@@ -183,11 +183,11 @@ impl Store {
         // Against a sweep between making and locking the directory.
         let _lock = self.lock("work.lock", Mode::Shared)?;
         let work = self.root().join("work");
-        let directory = TempDir::new_in(&work).map_err(self.io("make a directory in", &work))?;
+        let directory = TempDir::new_in(&work).map_err(io_error("make a directory in", &work))?;
         let path = directory.path().to_owned();
-        let file = File::open(&path).map_err(self.io("open", &path))?;
-        let lock = lock_alone(file).map_err(self.io("lock", &path))?;
-        let lock = lock.ok_or_else(|| self.io("lock", &path)(io::ErrorKind::WouldBlock.into()))?;
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let lock = lock_alone(file).map_err(io_error("lock", &path))?;
+        let lock = lock.ok_or_else(|| io_error("lock", &path)(io::ErrorKind::WouldBlock.into()))?;
         Ok(Workplace { directory, _lock: lock })
     }
 
@@ -196,7 +196,7 @@ impl Store {
         match symlink(short_target(diff_id), &short) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(self.io("link", &short)(error)),
+            Err(error) => Err(io_error("link", &short)(error)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, io_error};
 
 /// A lock that is held.
 #[derive(Debug)]
@@ -23,20 +23,20 @@ impl Store {
     /// Waits for a lock.
     pub(super) fn lock(&self, name: &str, mode: Mode) -> Result<Lock, StoreError> {
         let path = self.root().join(name);
-        let file = open(&path).map_err(self.io("open", &path))?;
+        let file = open(&path).map_err(io_error("open", &path))?;
         match mode {
             Mode::Shared => file.lock_shared(),
             Mode::Exclusive => file.lock(),
         }
-        .map_err(self.io("lock", &path))?;
+        .map_err(io_error("lock", &path))?;
         Ok(Lock { _file: file })
     }
 
     /// Takes a lock alone, unless somebody has it.
     pub(super) fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         let path = self.root().join(name);
-        let file = open(&path).map_err(self.io("open", &path))?;
-        lock_alone(file).map_err(self.io("lock", &path))
+        let file = open(&path).map_err(io_error("open", &path))?;
+        lock_alone(file).map_err(io_error("lock", &path))
     }
 }
 

@@ -151,11 +151,11 @@ impl Store {
     /// Opens the store, makes what is missing, and sweeps what dead processes left.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let store = Self { root: root.to_owned() };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(store.io("create", root))?;
-        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(store.io("restrict", root))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(io_error("create", root))?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(io_error("restrict", root))?;
         for directory in ["layers", "s", "configs", "work"] {
             let path = root.join(directory);
-            fs::create_dir_all(&path).map_err(store.io("create", &path))?;
+            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         }
         store.sweep()?;
         store.index()?;
@@ -213,7 +213,7 @@ impl Store {
             return Err(StoreError::LayerMissing { id, layer: layer.clone() });
         }
         let path = self.config_path(&id);
-        index::replace(&path, config).map_err(self.io("write", &path))?;
+        index::replace(&path, config).map_err(io_error("write", &path))?;
         self.change_index(|index| {
             let added_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             index.images.entry(id.clone()).or_insert_with(|| ImageRecord {
@@ -287,7 +287,7 @@ impl Store {
     fn image(&self, id: &Digest, index: &Index) -> Result<ImageRef, StoreError> {
         let record = index.images.get(id).ok_or_else(|| StoreError::NotFound(id.to_string()))?;
         let path = self.config_path(id);
-        let json = fs::read(&path).map_err(self.io("read", &path))?;
+        let json = fs::read(&path).map_err(io_error("read", &path))?;
         let config = ImageConfig::decode(&json).map_err(|source| StoreError::Config { id: id.clone(), source })?;
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in record.layers.iter().rev() {
@@ -301,11 +301,11 @@ impl Store {
 
     fn remove_configs(&self, index: &Index) -> Result<(), StoreError> {
         let directory = self.root.join("configs");
-        for entry in fs::read_dir(&directory).map_err(self.io("list", &directory))? {
-            let path = entry.map_err(self.io("list", &directory))?.path();
+        for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))? {
+            let path = entry.map_err(io_error("list", &directory))?.path();
             let id = path.file_stem().and_then(|stem| format!("sha256:{}", stem.to_string_lossy()).parse().ok());
             if !id.is_some_and(|id: Digest| index.images.contains_key(&id)) {
-                fs::remove_file(&path).map_err(self.io("remove", &path))?;
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }
         Ok(())
@@ -314,10 +314,10 @@ impl Store {
     fn config_path(&self, id: &Digest) -> PathBuf {
         self.root.join("configs").join(format!("{}.json", id.hex()))
     }
+}
 
-    fn io<'a>(&self, verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
-        move |source| StoreError::Io { verb, path: path.to_owned(), source }
-    }
+fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { verb, path: path.to_owned(), source }
 }
 
 /// A name, an ID, or the begin of an ID.

@@ -14,7 +14,7 @@ use crate::layer::Layer;
 fn refusal(result: Result<impl std::fmt::Debug, UnpackError>) -> Refusal {
     match result {
         Err(UnpackError::Refused { reason, .. }) => reason,
-        other => panic!("not refused: {other:?}"),
+        other => unreachable!("not refused: {other:?}"),
     }
 }
 

@@ -1,0 +1,127 @@
+//! What each verb asks netd, and what it makes of the answer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use minipod_protocol::netd::{self, Attach, Check, PodRef, Request, Response, Sandbox};
+use minipod_protocol::queue;
+use serde_json::Value;
+
+use crate::answer;
+use crate::config::Config;
+use crate::environment::{Environment, Verb};
+use crate::failure::{Failure, INVALID_CONFIG, IO, NOT_AVAILABLE, TRY_AGAIN_LATER};
+use crate::previous;
+
+/// An ADD waits for the pod's policy; runtimes give up after some minutes themselves.
+const ATTACH: Duration = Duration::from_secs(90);
+const OTHER: Duration = Duration::from_secs(30);
+const STATUS: Duration = Duration::from_secs(5);
+
+/// Carries out a verb. A result is printed, `None` is an empty success.
+pub(crate) fn carry_out(environment: &Environment, config: &Config) -> Result<Option<Value>, Failure> {
+    config.check_for(environment.verb)?;
+    match environment.verb {
+        Verb::Add => add(environment, config).map(Some),
+        Verb::Del => del(environment, config).map(|()| None),
+        Verb::Check => check(environment, config).map(|()| None),
+        Verb::Status => status(config).map(|()| None),
+        Verb::Gc => gc(config).map(|()| None),
+        Verb::Version => Ok(None),
+    }
+}
+
+fn add(environment: &Environment, config: &Config) -> Result<Value, Failure> {
+    let args = &environment.args;
+    let pod = match (&args.namespace, &args.name) {
+        (Some(namespace), Some(name)) => {
+            Some(PodRef { namespace: namespace.clone(), name: name.clone(), uid: args.uid.clone() })
+        }
+        // Podman gives a container's name without a namespace: no API object describes it.
+        _ => None,
+    };
+    let request = Request::Attach(Attach {
+        sandbox: sandbox(environment),
+        netns: PathBuf::from(&environment.netns),
+        pod,
+        labels: config.labels.clone(),
+        addresses: config.addresses.clone(),
+        mac: config.mac.clone(),
+    });
+    match ask(&config.socket, request, ATTACH)? {
+        Response::Attached(attached) => Ok(answer::result(config, environment, &attached)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Succeeds also when there is nothing left, and while netd is away: then the release waits in a queue.
+fn del(environment: &Environment, config: &Config) -> Result<(), Failure> {
+    let sandbox = sandbox(environment);
+    match done(&config.socket, Request::Detach(sandbox.clone()), OTHER) {
+        Err(failure) if failure.code == TRY_AGAIN_LATER => {
+            let directory = queue::directory(&config.socket);
+            queue::put(&directory, &sandbox).map_err(|error| Failure {
+                code: IO,
+                message: format!(
+                    "{}; the release cannot be queued in `{}` either",
+                    failure.message,
+                    directory.display()
+                ),
+                details: error.to_string(),
+            })
+        }
+        // Unknown to netd: there is nothing left to release.
+        Err(failure) if failure.code == netd::Code::UnknownContainer.number() => Ok(()),
+        other => other,
+    }
+}
+
+fn check(environment: &Environment, config: &Config) -> Result<(), Failure> {
+    let Some(result) = &config.previous else {
+        return Err(Failure::new(INVALID_CONFIG, "CHECK needs `prevResult` in the network configuration"));
+    };
+    let attached = previous::attached(result, environment)?;
+    let request =
+        Request::Check(Check { sandbox: sandbox(environment), netns: PathBuf::from(&environment.netns), attached });
+    done(&config.socket, request, OTHER)
+}
+
+/// A netd that does not run cannot attach; the pods that run keep their rules.
+fn status(config: &Config) -> Result<(), Failure> {
+    done(&config.socket, Request::Status, STATUS).map_err(|failure| match failure.code {
+        TRY_AGAIN_LATER | IO => Failure { code: NOT_AVAILABLE, ..failure },
+        _ => failure,
+    })
+}
+
+fn gc(config: &Config) -> Result<(), Failure> {
+    let Some(valid) = config.valid.clone() else {
+        let message =
+            "GC needs `cni.dev/valid-attachments` in the network configuration; without it nothing is removed";
+        return Err(Failure::new(INVALID_CONFIG, message));
+    };
+    done(&config.socket, Request::Gc { valid }, OTHER)
+}
+
+fn done(socket: &Path, request: Request, timeout: Duration) -> Result<(), Failure> {
+    match ask(socket, request, timeout)? {
+        Response::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn ask(socket: &Path, request: Request, timeout: Duration) -> Result<Response, Failure> {
+    match netd::ask(socket, request, timeout) {
+        Ok(Response::Error(error)) => Err(Failure::refused(error)),
+        Ok(response) => Ok(response),
+        Err(error) => Err(Failure::unanswered(socket, &error)),
+    }
+}
+
+fn unexpected(response: &Response) -> Failure {
+    Failure::new(IO, format!("netd gave an answer to another question: {response:?}; use programs of one release"))
+}
+
+fn sandbox(environment: &Environment) -> Sandbox {
+    Sandbox { container_id: environment.container_id.clone(), ifname: environment.ifname.clone() }
+}
