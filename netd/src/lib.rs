@@ -1,13 +1,21 @@
-//! netd
+//! The network daemon: watches the cluster, and keeps this node's links, routes, rules and sets as policies and services want them.
+
 pub mod attach;
+pub mod clock;
 pub mod command;
 pub mod consistent;
 pub mod dns;
+pub mod engine;
+pub mod facts;
 pub mod hostnet;
 pub mod ipam;
 pub mod links;
 pub mod options;
 pub mod routes;
 pub mod socket;
+mod start;
 pub mod versions;
 pub mod watch;
+
+pub use options::{Iptables, Options};
+pub use start::{Netd, StartError, reset};

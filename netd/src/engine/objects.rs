@@ -1,0 +1,159 @@
+//! What the engine knows of the cluster: the index, and how news from watches and reads enter it in the right order. Pure.
+
+use netd_policy::intent::Intent;
+use netd_policy::{Change, Index, Options};
+
+use crate::consistent::Fresh;
+use crate::versions::{Kind, Versions};
+use crate::watch::{News, Object};
+
+/// The cluster as this node sees it.
+#[derive(Debug)]
+pub struct Objects {
+    index: Index,
+    versions: Versions,
+}
+
+impl Objects {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { index: Index::new(options), versions: Versions::default() }
+    }
+
+    /// Takes note of what a watch delivers. Says whether anything is different now.
+    pub fn note(&mut self, news: News) -> bool {
+        match news {
+            News::List { kind, newest, change } => {
+                self.versions.list(kind, newest);
+                self.index.apply(change)
+            }
+            News::Object(Object { kind, key, version, change }) => {
+                self.versions.admit_watched(kind, &key, version) && self.index.apply(change)
+            }
+        }
+    }
+
+    /// Takes note of what an attach read. Says whether anything is different now.
+    pub fn merge(&mut self, fresh: Fresh) -> bool {
+        let mut changed = self.remove_gone_policies(&fresh);
+        for Object { kind, key, version, change } in fresh.objects.into_iter().chain(fresh.policies) {
+            if self.versions.admit_read(kind, &key, version) {
+                changed |= self.index.apply(change);
+            }
+        }
+        changed
+    }
+
+    /// Takes note of what this node did itself.
+    pub fn apply(&mut self, change: Change) -> bool {
+        self.index.apply(change)
+    }
+
+    /// Whether every kind has been listed: before that, what is missing means nothing.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.versions.complete()
+    }
+
+    /// What this node must enforce.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        self.index.intent()
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Policies of the namespace that are no more, although their deletion has not come by the watch yet: what only they
+    /// allowed must not outlive the attach.
+    fn remove_gone_policies(&mut self, fresh: &Fresh) -> bool {
+        let gone: Vec<_> = self
+            .index
+            .cluster()
+            .policies
+            .keys()
+            .filter(|key| key.namespace == fresh.namespace)
+            .filter(|key| !fresh.policies.iter().any(|policy| policy.key == **key))
+            .filter(|key| self.versions.is_gone(Kind::NetworkPolicy, key, fresh.policies_version))
+            .cloned()
+            .collect();
+        let any = !gone.is_empty();
+        for key in gone {
+            self.index.apply(Change::PolicyRemoved(key));
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use netd_policy::{Change, Listed, Options};
+
+    use super::Objects;
+    use crate::consistent::Fresh;
+    use crate::versions::Kind;
+    use crate::watch::{News, Watched as _};
+
+    fn policy(name: &str, version: u64) -> NetworkPolicy {
+        NetworkPolicy {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                namespace: Some("default".into()),
+                resource_version: Some(version.to_string()),
+                ..ObjectMeta::default()
+            },
+            ..NetworkPolicy::default()
+        }
+    }
+
+    fn listed(policies: &[NetworkPolicy], newest: u64) -> Objects {
+        let mut objects = Objects::new(Options::new("n1"));
+        let change = Change::Listed(Listed::Policies(policies.iter().map(netd_policy::object::Policy::read).collect()));
+        objects.note(News::List { kind: Kind::NetworkPolicy, newest, change });
+        objects
+    }
+
+    fn fresh(policies: &[NetworkPolicy], version: u64) -> Fresh {
+        Fresh {
+            objects: Vec::new(),
+            policies: policies.iter().map(|policy| policy.report(false)).collect(),
+            namespace: "default".into(),
+            policies_version: version,
+        }
+    }
+
+    fn names(objects: &Objects) -> Vec<&str> {
+        objects.index().cluster().policies.keys().map(|key| key.name.as_str()).collect()
+    }
+
+    #[test]
+    fn an_attach_sees_policies_that_the_watch_has_not_delivered() {
+        let mut objects = listed(&[policy("a", 3)], 3);
+        assert!(objects.merge(fresh(&[policy("a", 3), policy("b", 5)], 5)));
+        assert_eq!(names(&objects), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_policy_that_was_deleted_a_moment_ago_is_gone_for_an_attach() {
+        let mut objects = listed(&[policy("a", 3), policy("b", 4)], 4);
+        assert!(objects.merge(fresh(&[policy("a", 3)], 6)));
+        assert_eq!(names(&objects), ["a"]);
+    }
+
+    #[test]
+    fn an_old_read_takes_nothing_back() {
+        let mut objects = listed(&[policy("a", 3)], 3);
+        assert!(objects.note(News::Object(policy("b", 7).report(false))));
+        assert!(!objects.merge(fresh(&[policy("a", 3)], 6)), "the list was read before b was made");
+        assert_eq!(names(&objects), ["a", "b"]);
+        assert!(objects.note(News::Object(policy("a", 8).report(true))));
+        assert!(!objects.merge(fresh(&[policy("a", 3)], 7)), "a was deleted after the list was read");
+        assert_eq!(names(&objects), ["b"]);
+    }
+}

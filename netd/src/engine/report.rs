@@ -1,0 +1,39 @@
+//! What `minipod node status` and tests are told. For people: its shape may change.
+
+use serde_json::{Value, json};
+
+use super::Engine;
+
+impl Engine {
+    pub(super) fn report(&mut self) -> Value {
+        let cluster = self.objects.index().cluster();
+        let attachments: Vec<Value> = self
+            .attacher
+            .attachments()
+            .map(|record| {
+                json!({
+                    "containerId": record.sandbox.container_id,
+                    "pod": record.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+                    "link": record.link.as_str(),
+                    "addresses": record.addresses,
+                })
+            })
+            .collect();
+        let problems: Vec<String> = self
+            .objects
+            .index()
+            .problems()
+            .map(|(policy, problem)| format!("{}/{}: {}: {}", policy.namespace, policy.name, problem.path, problem.problem))
+            .collect();
+        json!({
+            "node": cluster.options.node,
+            "iptables": self.dataplane.kernel().variant().to_string(),
+            "enforcing": self.failure.is_none() && self.objects.complete(),
+            "failure": self.failure,
+            "attachments": attachments,
+            "addressesInUse": self.attacher.ipam().in_use(),
+            "policies": cluster.policies.len(),
+            "problems": problems,
+        })
+    }
+}
