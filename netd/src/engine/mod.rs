@@ -207,10 +207,15 @@ impl Engine {
     }
 
     fn look_at_host(&mut self) {
-        match self.host.ensure_routes(&self.attacher.pod_routes()) {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!("somebody else changed our routes; repaired"),
-            Err(error) => tracing::warn!(error = %error, "routes cannot be repaired"),
+        match self.host.ensure(&self.attacher.pod_routes()) {
+            Ok(repaired) if repaired.is_empty() => {}
+            Ok(repaired) => {
+                if let Some(mtu) = repaired.mtu {
+                    self.attacher.set_mtu(mtu);
+                }
+                tracing::warn!(?repaired, "routes, addresses or the MTU were not as they must be; repaired");
+            }
+            Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "routes cannot be repaired"),
         }
     }
 }

@@ -9,20 +9,19 @@ use crate::watch::{News, Object};
 
 /// The cluster as this node sees it.
 #[derive(Debug)]
-pub struct Objects {
+pub(super) struct Objects {
     index: Index,
     versions: Versions,
 }
 
 impl Objects {
     /// Nothing is known yet.
-    #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self { index: Index::new(options), versions: Versions::default() }
     }
 
     /// Takes note of what a watch delivers. Says whether anything is different now.
-    pub fn note(&mut self, news: News) -> bool {
+    pub(super) fn note(&mut self, news: News) -> bool {
         match news {
             News::List { kind, newest, change } => {
                 self.versions.list(kind, newest);
@@ -35,7 +34,7 @@ impl Objects {
     }
 
     /// Takes note of what an attach read. Says whether anything is different now.
-    pub fn merge(&mut self, fresh: Fresh) -> bool {
+    pub(super) fn merge(&mut self, fresh: Fresh) -> bool {
         let mut changed = self.remove_gone_policies(&fresh);
         for Object { kind, key, version, change } in fresh.objects.into_iter().chain(fresh.policies) {
             if self.versions.admit_read(kind, &key, version) {
@@ -46,25 +45,22 @@ impl Objects {
     }
 
     /// Takes note of what this node did itself.
-    pub fn apply(&mut self, change: Change) -> bool {
+    pub(super) fn apply(&mut self, change: Change) -> bool {
         self.index.apply(change)
     }
 
     /// Whether every kind has been listed: before that, what is missing means nothing.
-    #[must_use]
-    pub fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.versions.complete()
     }
 
     /// What this node must enforce.
-    #[must_use]
-    pub fn intent(&self) -> Intent {
+    pub(super) fn intent(&self) -> Intent {
         self.index.intent()
     }
 
     /// The index.
-    #[must_use]
-    pub fn index(&self) -> &Index {
+    pub(super) fn index(&self) -> &Index {
         &self.index
     }
 

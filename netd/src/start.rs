@@ -1,0 +1,184 @@
+//! Start, end and removal of netd: the parts in their order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::{fs, io};
+
+use kube::Client;
+use minipod_kernel::iptables::Variant;
+use minipod_model::IpFamily;
+use netd_dataplane::{Changes, Dataplane, DataplaneError, KernelError, LinuxKernel};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::attach::{AttachError, Attacher, Swept};
+use crate::clock::Clock;
+use crate::command::{Command, Engine as Handle};
+use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
+use crate::engine::{Engine, Parts, Publish};
+use crate::hostnet::{self, HostNet, HostNetError, Removed};
+use crate::options::{Iptables, Options};
+use crate::routes::Ranges;
+use crate::{facts, socket, watch};
+
+/// The node's own resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+
+/// Why netd does not start. Nothing is enforced less than before.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// a directory of netd's
+    #[error("cannot make the directory `{}`", path.display())]
+    Directory {
+        /// which
+        path: PathBuf,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// the node's network is not fit
+    #[error(transparent)]
+    HostNet(#[from] HostNetError),
+    /// links and addresses
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// iptables or ipset
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// the rules that are there
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// the cluster DNS
+    #[error(transparent)]
+    Dns(#[from] BindError),
+    /// the socket
+    #[error("cannot listen on `{}`", path.display())]
+    Socket {
+        /// which
+        path: PathBuf,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// the operating system
+    #[error("cannot start the engine")]
+    Thread(#[source] io::Error),
+}
+
+/// A running netd. The kernel keeps enforcing when it ends, however it ends.
+#[derive(Debug)]
+pub struct Netd {
+    engine: Handle,
+    thread: thread::JoinHandle<()>,
+    watches: JoinSet<()>,
+    server: JoinHandle<()>,
+}
+
+impl Netd {
+    /// Starts everything; returns when the newest state is enforced and the socket answers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: &Options, client: Client) -> Result<Self, StartError> {
+        for path in [&options.run_dir, &options.state_dir] {
+            fs::create_dir_all(path).map_err(|source| StartError::Directory { path: path.clone(), source })?;
+        }
+        let clock = Clock::new().map_err(StartError::Thread)?;
+        // The first to say what is missing on this machine, before anything is changed.
+        let kernel = LinuxKernel::open(variant(options.iptables))?;
+        let ranges = Ranges {
+            node: options.node_cidrs.clone(),
+            cluster: options.cluster_cidrs.clone(),
+            services: options.service_cidrs.clone(),
+        };
+        let mut host = HostNet::open(&options.state_dir, &ranges, &options.cluster_dns)?;
+        let (attacher, swept) =
+            Attacher::open(&options.run_dir, &options.state_dir, &host.ranges().node, host.mtu(), clock.now())?;
+        tell_swept(&swept);
+        host.ensure(&attacher.pod_routes())?;
+        let dataplane = Dataplane::adopt(kernel)?;
+        let publish = serve_dns(options, &host).await?;
+        let policy = netd_policy::Options {
+            pod_to_node: options.pod_to_node,
+            cluster_dns: options.cluster_dns.clone(),
+            families: host.families().iter().copied().collect(),
+            ..netd_policy::Options::new(&options.node_name)
+        };
+        let facts = facts::gather(options, &host);
+        let (engine, mut enforcing) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
+        let (handle, commands) = Handle::channel();
+        let thread = thread::Builder::new()
+            .name("netd-engine".into())
+            .spawn(move || engine.run(&commands))
+            .map_err(StartError::Thread)?;
+        let told = handle.clone();
+        let watches = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        // An error would mean that the engine has ended; the socket then says so.
+        let _ = enforcing.wait_for(|enforcing| *enforcing).await;
+        let path = options.socket();
+        let listener = socket::bind(&path).await.map_err(|source| StartError::Socket { path, source })?;
+        let server = tokio::spawn(socket::serve(listener, handle.clone(), client));
+        Ok(Self { engine: handle, thread, watches, server })
+    }
+
+    /// Ends it: no command is left half done.
+    pub async fn stop(mut self) {
+        self.server.abort();
+        self.watches.shutdown().await;
+        let _ = self.engine.tell(Command::Stop);
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Removes chains, sets, jumps, links, routes, addresses, and restores settings. Idempotent; for a node that nobody runs.
+///
+/// # Errors
+/// The first thing that stays; called again, it goes on.
+pub fn reset(state_dir: &Path, iptables: Iptables) -> Result<(Changes, Removed), StartError> {
+    let mut dataplane = Dataplane::adopt(LinuxKernel::open(variant(iptables))?)?;
+    // Links go first: without them nothing passes that the gates would have stopped.
+    let removed = hostnet::remove_all(state_dir)?;
+    Ok((dataplane.remove_all()?, removed))
+}
+
+async fn serve_dns(options: &Options, host: &HostNet) -> Result<Option<Publish>, StartError> {
+    let addresses: Vec<SocketAddr> = options
+        .cluster_dns
+        .iter()
+        .filter(|address| host.families().contains(&IpFamily::of(**address)))
+        .map(|address| SocketAddr::new(*address, DNS_PORT))
+        .collect();
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let upstreams = Upstreams::ResolvConf { path: RESOLV_CONF.into(), except: options.cluster_dns.clone() };
+    let server = Arc::new(DnsServer::bind(&addresses, Forwarder::new(upstreams)).await?);
+    Ok(Some(Box::new(move |records| server.publish(records))))
+}
+
+fn variant(iptables: Iptables) -> Option<Variant> {
+    match iptables {
+        Iptables::Auto => None,
+        Iptables::Nft => Some(Variant::Nft),
+        Iptables::Legacy => Some(Variant::Legacy),
+    }
+}
+
+fn tell_swept(swept: &Swept) {
+    let Swept { earlier_boot, gone, unknown_links, damaged } = swept;
+    if *earlier_boot > 0 {
+        tracing::info!(records = earlier_boot, "forgot attachments of an earlier boot");
+    }
+    for record in gone {
+        tracing::info!(link = %record.link, addresses = ?record.addresses, "released an attachment whose sandbox is gone");
+    }
+    for link in unknown_links {
+        tracing::warn!(link = %link, "deleted an interface that no record knows");
+    }
+    for path in damaged {
+        tracing::warn!(path = %path.display(), "cannot read an attachment's record; it is left where it is");
+    }
+}
