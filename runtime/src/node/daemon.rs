@@ -15,11 +15,12 @@ use kube::Client;
 use minipod_api::Server;
 use minipod_image::Images;
 use minipod_model::defaults::CLUSTER_DNS_OFFSET;
+use netd::Netd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{self, Machine};
-use super::options::Settings;
+use super::options::{HostFirewall, Settings};
 use super::{ServeError, register};
 use crate::agent;
 
@@ -43,8 +44,9 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");
     let addresses = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
-    let _ranges = register::register(&client, &settings, &machine, &addresses, &hostname).await?;
+    let ranges = register::register(&client, &settings, &machine, &addresses, &hostname).await?;
 
+    let netd = Netd::start(&netd_options(&settings, &addresses, ranges), client.clone()).await?;
     let images = open_images(&settings)?;
     let config = agent::Config {
         node_name: settings.node_name.clone(),
@@ -88,6 +90,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
             let _ = (&mut agent).await;
         }
         let _ = controllers.await;
+        netd.stop().await;
         server.stop();
         let _ = api.await;
     };
@@ -117,6 +120,22 @@ fn open_images(settings: &Settings) -> Result<Images, ServeError> {
         builtin: Some(program("MINIPOD_HELLO", "minipod-hello")),
     };
     Images::open(options).map_err(|source| ServeError::Images(Box::new(source)))
+}
+
+fn netd_options(settings: &Settings, addresses: &[IpAddr], node_cidrs: Vec<IpNet>) -> netd::Options {
+    netd::Options {
+        node_name: settings.node_name.clone(),
+        node_addresses: addresses.to_vec(),
+        run_dir: settings.directories.run_dir.clone(),
+        state_dir: settings.directories.state_dir.clone(),
+        node_cidrs,
+        cluster_cidrs: settings.cluster_v4.map(IpNet::V4).into_iter().chain(settings.cluster_v6.map(IpNet::V6)).collect(),
+        service_cidrs: service_cidrs(settings),
+        cluster_dns: cluster_dns(settings),
+        iptables: settings.iptables.into(),
+        accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
+        pod_to_node: false,
+    }
 }
 
 fn service_cidrs(settings: &Settings) -> Vec<IpNet> {

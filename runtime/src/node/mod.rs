@@ -72,6 +72,9 @@ pub enum ServeError {
     /// the image store
     #[error(transparent)]
     Images(Box<minipod_image::StoreError>),
+    /// links, routes, rules
+    #[error(transparent)]
+    Netd(#[from] netd::StartError),
     /// cgroups
     #[error(transparent)]
     Cgroups(#[from] minipod_kernel::cgroup::CgroupError),

@@ -179,6 +179,16 @@ pub enum Iptables {
     Legacy,
 }
 
+impl From<Iptables> for netd::Iptables {
+    fn from(iptables: Iptables) -> Self {
+        match iptables {
+            Iptables::Auto => Self::Auto,
+            Iptables::Nft => Self::Nft,
+            Iptables::Legacy => Self::Legacy,
+        }
+    }
+}
+
 /// Whether allowed pod traffic is accepted past the host's own firewall (semantics, ruling 21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HostFirewall {
