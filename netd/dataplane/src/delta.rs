@@ -44,7 +44,7 @@ pub(crate) fn between<'a>(old: &'a Intent, new: &'a Intent, facts: &NodeFacts, s
         if before != after {
             for family in &families {
                 let entries = |pairs: &BTreeSet<_>| pairs.iter().filter_map(|pair| pair_entry(pair, *family)).collect();
-                let elements = changed(entries(before), entries(after));
+                let elements = changed(&entries(before), &entries(after));
                 delta.sets.insert(pairs_set(id, *family), elements);
             }
         }
@@ -85,11 +85,11 @@ fn addresses(
     }
 }
 
-fn changed(old: BTreeSet<Entry>, new: BTreeSet<Entry>) -> Elements {
+fn changed(old: &BTreeSet<Entry>, new: &BTreeSet<Entry>) -> Elements {
     let only = |one: &BTreeSet<Entry>, other: &BTreeSet<Entry>| -> Entries {
         one.difference(other).map(|entry| (entry.clone(), None)).collect()
     };
-    Elements { old: only(&old, &new), new: only(&new, &old) }
+    Elements { old: only(old, new), new: only(new, old) }
 }
 
 impl Delta<'_> {

@@ -58,7 +58,7 @@ pub struct Packet {
     pub destination: IpAddr,
     /// protocol and destination port
     pub transport: Transport,
-    /// ICMP or ICMPv6, if [`Transport::Other`] is that
+    /// the type of ICMP, if [`Transport::Other`] is that
     pub icmp: Option<u8>,
     /// hop limit or time to live
     pub hop_limit: u8,
@@ -191,6 +191,9 @@ enum Link {
     Other,
 }
 
+/// An element, with its mark if it has one.
+struct Found(Option<MarkValue>);
+
 /// How a chain ends.
 enum Flow {
     /// the rules of the chain that jumped here go on
@@ -315,7 +318,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             },
             Target::SetMark(mark) => self.set_mark(*mark),
             Target::MapMark(set, sides) => {
-                if let Some(mark) = self.found(set, *sides).flatten() {
+                if let Some(Found(Some(mark))) = self.found(set, *sides) {
                     self.set_mark(mark);
                 }
             }
@@ -371,8 +374,8 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
         }
     }
 
-    /// What a set holds for the packet: nothing, an element, an element with a mark.
-    fn found(&self, set: &SetName, sides: Directions) -> Option<Option<MarkValue>> {
+    /// The element of a set that the packet matches.
+    fn found(&self, set: &SetName, sides: Directions) -> Option<Found> {
         let set = self.state.sets.get(set)?;
         let entries = set.entries()?;
         let address = match sides {
@@ -386,7 +389,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
         if self.family != set.kind.family().unwrap_or(self.family) {
             return None;
         }
-        entries.iter().find(|(entry, _)| self.is_entry(entry, address, link.as_ref())).map(|(_, mark)| *mark)
+        entries.iter().find(|(entry, _)| self.is_entry(entry, address, link.as_ref())).map(|(_, mark)| Found(*mark))
     }
 
     fn is_entry(&self, entry: &Entry, address: IpAddr, link: Option<&Link>) -> bool {

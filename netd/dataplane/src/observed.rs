@@ -97,16 +97,13 @@ impl Observed {
     #[must_use]
     pub fn indexes(&self, marks: MarkBits) -> Indexes {
         let mut indexes = Indexes::default();
-        for (chain, leaves) in self
-            .chains
-            .values()
-            .flat_map(|chain| &chain.leaves)
-            .filter_map(|(mark, chain)| (mark.mask == marks.scratch()).then(|| (chain, marks.index_of(mark.value))))
-        {
+        let leaves = self.chains.values().flat_map(|chain| &chain.leaves);
+        for (mark, chain) in leaves.filter(|(mark, _)| mark.mask == marks.scratch()) {
+            let index = marks.index_of(mark.value);
             if let Some(tag) = chain.tag_if(EGRESS).or_else(|| chain.tag_if(INGRESS)) {
-                indexes.signatures.insert(tag.to_owned(), leaves);
+                indexes.signatures.insert(tag.to_owned(), index);
             } else if let Some(tag) = chain.tag_if(SERVICE) {
-                indexes.services.insert(tag.to_owned(), leaves);
+                indexes.services.insert(tag.to_owned(), index);
             }
         }
         indexes

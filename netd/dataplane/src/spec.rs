@@ -121,7 +121,7 @@ pub enum Match {
     Protocol(Protocol),
     /// ICMP of the chain's family
     Icmp,
-    /// an ICMPv6 type
+    /// a type of ICMP for IPv6
     Icmpv6Type(u8),
     /// IPv6 hop limit
     HopLimit(u8),

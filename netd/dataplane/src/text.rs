@@ -329,8 +329,8 @@ fn hash_in(rule: &str) -> Option<String> {
 /// The mark and the chain of a rule that leads from one to the other, whatever comment it has.
 fn leaf_in(rule: &str) -> Option<(MarkValue, ChainName)> {
     let rest = rule.strip_prefix("-m mark --mark ")?;
-    let (mark, rest) = rest.split_once(' ')?;
-    let (value, mask) = mark.split_once('/').unwrap_or((mark, "0xffffffff"));
+    let (bits, rest) = rest.split_once(' ')?;
+    let (value, mask) = bits.split_once('/').unwrap_or((bits, "0xffffffff"));
     let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     let words: Vec<&str> = rest.split_whitespace().collect();
     let chain = match words.as_slice() {

@@ -1,6 +1,8 @@
 //! What changes cost on a node with many pods, against the real kernel in a network namespace of its own. Needs root. The bounds are
 //! loose: they fail when a cost grows with the node, not when the machine is busy.
 
+#![expect(clippy::print_stderr, reason = "the figures are what a person wants to see")]
+
 mod sample;
 
 use std::collections::BTreeSet;

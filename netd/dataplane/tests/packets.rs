@@ -1,5 +1,7 @@
 //! Real packets through compiled rules: a node, its pods and two outside machines as network namespaces. Needs root.
 
+#![expect(clippy::panic, reason = "a test says which of many connections failed")]
+
 mod sample;
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -267,8 +269,8 @@ fn lab_facts() -> NodeFacts {
 fn lesson() -> Intent {
     let mut intent = Intent::default();
     signature(&mut intent, "open", None, None);
-    let foo = group(&mut intent, "foo", &[2], &[]);
-    let ingress = Allowed { ports: vec![port_class(Protocol::Tcp, &[(8080, 8080)], foo)], ..Allowed::default() };
+    let friends = group(&mut intent, "foo", &[2], &[]);
+    let ingress = Allowed { ports: vec![port_class(Protocol::Tcp, &[(8080, 8080)], friends)], ..Allowed::default() };
     signature(&mut intent, "web", Some(ingress), None);
     let hello = group(&mut intent, "hello", &[1], &[]);
     let egress = Allowed {

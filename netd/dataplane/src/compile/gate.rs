@@ -41,11 +41,11 @@ impl Compiler<'_> {
             .map(|(link, address)| gate_entry(address, link))
             .collect();
         self.set(gate.clone(), SetKind::HashNetIface(family), pairs);
-        self.from_gate(&gate);
-        self.to_gate(&gate);
+        self.gate_from_pods(&gate);
+        self.gate_to_pods(&gate);
     }
 
-    fn from_gate(&mut self, gate: &SetName) {
+    fn gate_from_pods(&mut self, gate: &SetName) {
         let from = ChainName::fixed("FROM");
         let known = Rule::new(vec![Match::Set(gate.clone(), Directions::SrcSrc)], Target::Return);
         let drop = Rule::always(Target::Drop);
@@ -68,7 +68,7 @@ impl Compiler<'_> {
         self.jump(Table::Raw, Hook::Prerouting, vec![Match::In(Interface::AnyPod)], from);
     }
 
-    fn to_gate(&mut self, gate: &SetName) {
+    fn gate_to_pods(&mut self, gate: &SetName) {
         let to = ChainName::fixed("TO");
         let mut rules = vec![Rule::new(vec![Match::Set(gate.clone(), Directions::DstDst)], Target::Return)];
         if self.family == IpFamily::V6 {

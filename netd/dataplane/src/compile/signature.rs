@@ -40,7 +40,7 @@ pub(crate) fn pairs_set(id: &PairsId, family: IpFamily) -> SetName {
 
 /// A pair as an element of a set of the family.
 pub(crate) fn pair_entry(pair: &Pair, family: IpFamily) -> Option<Entry> {
-    (IpFamily::of(pair.address) == family).then(|| Entry::IpPort(pair.address, pair.protocol, pair.port))
+    (IpFamily::of(pair.address) == family).then_some(Entry::IpPort(pair.address, pair.protocol, pair.port))
 }
 
 /// The mark that stands for a signature; `None` if there are no rules for it, and so nothing passes.
@@ -161,7 +161,7 @@ impl Compiler<'_> {
     fn ports(&mut self, class: &PortClass) -> Vec<Match> {
         let mut matches = vec![Match::Protocol(class.protocol)];
         let slots: usize = class.ranges.iter().map(|(low, high)| if low == high { 1 } else { 2 }).sum();
-        if class.ranges.iter().any(|range| *range == (0, u16::MAX)) {
+        if class.ranges.contains(&(0, u16::MAX)) {
             return matches;
         }
         if slots <= MULTIPORT_MAX {

@@ -98,10 +98,10 @@ pub(crate) fn service(
 pub(crate) fn rich() -> Intent {
     let mut intent = Intent::default();
     signature(&mut intent, "open", None, None);
-    let foo = group(&mut intent, "foo", &[2, 3], &[]);
+    let friends = group(&mut intent, "foo", &[2, 3], &[]);
     let world = group(&mut intent, "world", &[], &["0.0.0.0/0", "::/0"]);
     let some = group(&mut intent, "some", &[4], &["192.0.2.0/28", "2001:db8:5::/64"]);
-    signature(&mut intent, "web", Some(any_port(foo.clone())), None);
+    signature(&mut intent, "web", Some(any_port(friends.clone())), None);
     let many: Vec<(u16, u16)> = (0..20).map(|n| (1000 + n * 10, 1003 + n * 10)).collect();
     let egress = Allowed {
         any_port: Some(some),
@@ -109,7 +109,7 @@ pub(crate) fn rich() -> Intent {
             port_class(Protocol::Tcp, &[(53, 53)], Peers::Everyone),
             port_class(Protocol::Tcp, &[(80, 80), (443, 450)], world),
             port_class(Protocol::Udp, &[(53, 53)], Peers::Everyone),
-            port_class(Protocol::Sctp, &many, foo),
+            port_class(Protocol::Sctp, &many, friends),
         ],
         named: BTreeSet::from([PairsId("httpnames".into())]),
     };
