@@ -10,6 +10,7 @@ pub mod resolv_conf;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use forward::{Forwarder, Upstreams};
 pub use records::Records;

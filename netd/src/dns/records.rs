@@ -226,6 +226,8 @@ fn dashed(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "literals read better without a reference")]
+
     use std::net::IpAddr;
 
     use minipod_model::IpFamily::{V4, V6};

@@ -1,28 +1,24 @@
 //! The sockets of the cluster DNS and the way of a question through it.
 
-use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{CNAME, PTR, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use minipod_model::IpFamily;
-use minipod_model::defaults::CLUSTER_DOMAIN;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
 use super::forward::{Forwarder, Via};
-use super::records::{Answer, Question, Records, Target};
+use super::records::{Answer, Records, Target};
+use super::wire::{TTL, address_data, authority, full_name, plain, pointed_at, question};
 
-/// How long an answer of ours may be kept, in seconds: objects change under it.
-const TTL: u32 = 5;
 /// How long a TCP client may be silent.
 const TCP_SILENCE: Duration = Duration::from_secs(10);
 /// Answers that may wait for a slow TCP client.
@@ -106,7 +102,8 @@ struct Answering {
 /// The sections of an answer.
 #[derive(Default)]
 struct Reply {
-    metadata: Option<Metadata>,
+    /// the header of the resolver that was asked; none for an answer of ours
+    upstream: Option<Metadata>,
     code: ResponseCode,
     answers: Vec<Record>,
     authorities: Vec<Record>,
@@ -119,17 +116,13 @@ impl RequestHandler for Answering {
         let reply = self.reply(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.recursion_available = true;
-        match reply.metadata {
-            Some(upstream) => {
-                metadata.truncation = upstream.truncation;
-                metadata.authentic_data = upstream.authentic_data;
-                metadata.recursion_available = upstream.recursion_available;
-                metadata.response_code = upstream.response_code;
-            }
-            None => {
-                metadata.authoritative = matches!(reply.code, ResponseCode::NoError | ResponseCode::NXDomain);
-                metadata.response_code = reply.code;
-            }
+        metadata.response_code = reply.code;
+        if let Some(upstream) = reply.upstream {
+            metadata.truncation = upstream.truncation;
+            metadata.authentic_data = upstream.authentic_data;
+            metadata.recursion_available = upstream.recursion_available;
+        } else {
+            metadata.authoritative = matches!(reply.code, ResponseCode::NoError | ResponseCode::NXDomain);
         }
         let mut edns = Edns::new();
         edns.set_max_payload(request.max_payload().clamp(512, LARGEST_DATAGRAM));
@@ -192,7 +185,7 @@ impl Answering {
     async fn forward(&self, question: &[u8], via: Via) -> Reply {
         match self.forwarder.ask(question, via).await {
             Ok(answer) => Reply {
-                metadata: Some(answer.metadata),
+                upstream: Some(answer.metadata),
                 code: answer.metadata.response_code,
                 answers: answer.answers,
                 authorities: answer.authorities,
@@ -280,61 +273,4 @@ fn own_reply(records: &Records, owner: &Name, answer: Answer, turn: usize) -> Re
         Answer::NoName => Reply::nothing(ResponseCode::NXDomain),
         Answer::Alias(_) | Answer::NotOurs => Reply::failed(ResponseCode::ServFail),
     }
-}
-
-fn question(kind: RecordType) -> Question {
-    match kind {
-        RecordType::A => Question::Address(IpFamily::V4),
-        RecordType::AAAA => Question::Address(IpFamily::V6),
-        RecordType::SRV => Question::Service,
-        RecordType::TXT => Question::Text,
-        _ => Question::Other,
-    }
-}
-
-fn address_data(address: IpAddr) -> RData {
-    match address {
-        IpAddr::V4(address) => RData::A(A(address)),
-        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
-    }
-}
-
-fn authority() -> Option<Record> {
-    let zone = full_name(CLUSTER_DOMAIN)?;
-    let server = full_name(&format!("ns.dns.{CLUSTER_DOMAIN}"))?;
-    let mailbox = full_name(&format!("hostmaster.{CLUSTER_DOMAIN}"))?;
-    let soa = SOA::new(server, mailbox, 1, 7200, 1800, 86400, TTL);
-    Some(Record::from_rdata(zone, TTL, RData::SOA(soa)))
-}
-
-/// A name of ours for the wire; `None` if it is too long for DNS.
-fn full_name(name: &str) -> Option<Name> {
-    let mut name = Name::from_ascii(name).ok()?;
-    name.set_fqdn(true);
-    Some(name)
-}
-
-/// A name as the records spell it: lower case, labels joined by dots, no dot at the end. Bytes that no name of ours has are escaped.
-fn plain(name: &Name) -> String {
-    let mut text = String::new();
-    for label in name.iter() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        for &byte in label {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-                text.push(char::from(byte.to_ascii_lowercase()));
-            } else {
-                // Writing to a `String` cannot fail.
-                let _ = write!(text, "\\{byte:03}");
-            }
-        }
-    }
-    text
-}
-
-/// The address that a name under `in-addr.arpa` or `ip6.arpa` spells in full.
-fn pointed_at(name: &Name) -> Option<IpAddr> {
-    let net = name.parse_arpa_name().ok()?;
-    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
