@@ -5,20 +5,20 @@ mod merge;
 mod naming;
 mod peers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use minipod_model::{IpFamily, Labels, PodKey, Protocol};
 
 use crate::compile::merge::{Merged, Who};
-use crate::compile::peers::PeerSet;
+use crate::compile::peers::{PeerSet, PodPeer};
 use crate::index::Cluster;
 use crate::intent::{
     Allowed, Endpoint, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature, SignatureId,
 };
 use crate::members::Members;
 use crate::nets::NetSet;
-use crate::object::{NamedPort, Policy, PortNumbers, Rule, RulePort, RulePorts, port_number};
+use crate::object::{NamedPort, ObjectKey, Policy, PortNumbers, Rule, RulePort, RulePorts, port_number};
 use crate::services;
 
 /// Everything that the objects ask of this node.
@@ -37,13 +37,20 @@ pub(crate) fn compile(cluster: &Cluster) -> Intent {
 
 struct Compiler<'a> {
     cluster: &'a Cluster,
-    members: Members,
+    members: Members<'a>,
     policies_by_namespace: BTreeMap<&'a str, Vec<&'a Policy>>,
     dns: NetSet,
+    /// the members behind every peer that occurred
+    matching: HashMap<PodPeer, Vec<usize>>,
+    /// what was compiled for the same policies and the same numbers before
+    compiled: BTreeMap<Cause<'a>, SignatureId>,
     signatures: BTreeMap<SignatureId, Signature>,
     groups: BTreeMap<GroupId, PeerGroup>,
     pairs: BTreeMap<PairsId, BTreeSet<Pair>>,
 }
+
+/// All that a signature follows from: the policies that select a pod, and its numbers for the names that their ingress rules use.
+type Cause<'a> = (Vec<&'a ObjectKey>, Vec<Option<u16>>);
 
 /// Whom rules are for: a pod of this node, attached or expected.
 struct Subject<'a> {
@@ -64,6 +71,8 @@ impl<'a> Compiler<'a> {
             members: Members::of(cluster),
             policies_by_namespace,
             dns: dns.fold(NetSet::default(), |all, one| all.union(&one)),
+            matching: HashMap::new(),
+            compiled: BTreeMap::new(),
             signatures: BTreeMap::new(),
             groups: BTreeMap::new(),
             pairs: BTreeMap::new(),
@@ -119,6 +128,18 @@ impl<'a> Compiler<'a> {
         let selecting: Vec<&Policy> =
             in_namespace.iter().filter(|policy| policy.subjects.matches(subject.labels)).copied().collect();
 
+        let names = selecting.iter().flat_map(|policy| policy.ingress.iter().flatten()).flat_map(named_ports);
+        let numbers = names.map(|(name, protocol)| port_number(subject.ports, name, protocol)).collect();
+        let cause = (selecting.iter().map(|policy| &policy.key).collect(), numbers);
+        if let Some(id) = self.compiled.get(&cause) {
+            return id.clone();
+        }
+        let id = self.compile_signature(subject, &selecting);
+        self.compiled.insert(cause, id.clone());
+        id
+    }
+
+    fn compile_signature(&mut self, subject: &Subject<'_>, selecting: &[&Policy]) -> SignatureId {
         let ingress: Vec<_> = selecting.iter().filter_map(|policy| policy.ingress.as_ref()).flatten().collect();
         let ingress_isolated = selecting.iter().any(|policy| policy.ingress.is_some());
         // Ingress is judged on the pod itself, so its own numbers stand for the names (semantics, ruling 12).
@@ -168,13 +189,30 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn group(&self, set: &PeerSet) -> PeerGroup {
-        let selected = set.selected(&self.members);
-        let addresses = selected.iter().flat_map(|index| &self.members.get(*index).addresses);
-        let pods = addresses.filter(|address| self.members.claimants(**address).iter().all(|c| selected.contains(c)));
+    /// For every member whether it is selected by label.
+    fn selected(&mut self, set: &PeerSet) -> Vec<bool> {
+        let mut selected = vec![false; self.members.len()];
+        for peer in &set.pods {
+            if !self.matching.contains_key(peer) {
+                self.matching.insert(peer.clone(), peer.matching(&self.members));
+            }
+            for index in self.matching.get(peer).into_iter().flatten() {
+                selected[*index] = true;
+            }
+        }
+        selected
+    }
+
+    fn group(&mut self, set: &PeerSet) -> PeerGroup {
+        let selected = self.selected(set);
+        let mut pods = Vec::new();
+        for index in (0..selected.len()).filter(|index| selected[*index]) {
+            let addresses = self.members.get(index).addresses.iter();
+            pods.extend(addresses.filter(|a| self.members.all_claimants(index, **a, |claimant| selected[claimant])));
+        }
         let nets = set.nets.without(&self.dns).prefixes().into_iter();
         let nets = nets.filter(|net| self.cluster.options.families.contains(&IpFamily::of(net.addr())));
-        PeerGroup { pods: pods.copied().collect(), nets: nets.collect() }
+        PeerGroup { pods: pods.into_iter().collect(), nets: nets.collect() }
     }
 
     fn named(&mut self, who: &Who, name: &str, protocol: Protocol) -> PairsId {
@@ -188,31 +226,40 @@ impl<'a> Compiler<'a> {
 
     /// Every address that `who` covers together with the number that its pod gave the name. Of an address that several claim
     /// only a number on which all agree (semantics, ruling 17).
-    fn pairs_of(&self, who: &Who, name: &str, protocol: Protocol) -> BTreeSet<Pair> {
-        let selected: BTreeSet<usize> = match who {
-            Who::Everyone => self.members.indices().collect(),
-            Who::Some(set) => set.selected(&self.members),
+    fn pairs_of(&mut self, who: &Who, name: &str, protocol: Protocol) -> BTreeSet<Pair> {
+        let selected = match who {
+            Who::Everyone => vec![true; self.members.len()],
+            Who::Some(set) => self.selected(set),
         };
         let in_nets = |address| match who {
             Who::Everyone => false,
             Who::Some(set) => set.nets.contains(address) && !self.dns.contains(address),
         };
+        let number = |index: usize| port_number(&self.members.get(index).ports, name, protocol);
         let mut pairs = BTreeSet::new();
-        for member in self.members.indices().map(|index| self.members.get(index)) {
-            let Some(port) = port_number(&member.ports, name, protocol) else { continue };
-            for &address in &member.addresses {
-                let claimants = self.members.claimants(address);
-                let covered = in_nets(address) || claimants.iter().all(|index| selected.contains(index));
-                let agreed = claimants
-                    .iter()
-                    .all(|index| port_number(&self.members.get(*index).ports, name, protocol) == Some(port));
-                if covered && agreed {
+        for index in 0..self.members.len() {
+            let Some(port) = number(index) else { continue };
+            for &address in &self.members.get(index).addresses {
+                let covered = in_nets(address) || self.members.all_claimants(index, address, |other| selected[other]);
+                if covered && self.members.all_claimants(index, address, |other| number(other) == Some(port)) {
                     pairs.insert(Pair { address, protocol, port });
                 }
             }
         }
         pairs
     }
+}
+
+/// The ports of a rule that are given by name.
+fn named_ports(rule: &Rule) -> impl Iterator<Item = (&str, Protocol)> {
+    let listed = match &rule.ports {
+        RulePorts::Every => &[][..],
+        RulePorts::Listed(listed) => listed,
+    };
+    listed.iter().filter_map(|port| match &port.numbers {
+        PortNumbers::Named(name) => Some((name.as_str(), port.protocol)),
+        PortNumbers::Every | PortNumbers::Range(..) => None,
+    })
 }
 
 /// The rule with the pod's numbers in place of port names; `None` if no port is left, since a list without ports would mean all.

@@ -17,14 +17,14 @@ pub(crate) struct PeerSet {
 }
 
 /// Pods of some namespaces.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PodPeer {
     pub(crate) namespaces: PeerScope,
     pub(crate) pods: Selector,
 }
 
 /// Which namespaces.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum PeerScope {
     /// one, by name
     Named(String),
@@ -62,24 +62,22 @@ impl PeerSet {
     pub(crate) fn not_covered_by(&self, other: &Self) -> Self {
         Self { pods: self.pods.difference(&other.pods).cloned().collect(), nets: self.nets.not_covered_by(&other.nets) }
     }
+}
 
-    /// The members that are selected by label.
-    pub(crate) fn selected(&self, members: &Members) -> BTreeSet<usize> {
-        let mut selected = BTreeSet::new();
-        for peer in &self.pods {
-            let mut select = |namespace: &str| {
-                let indices = members.in_namespace(namespace);
-                selected.extend(indices.filter(|index| peer.pods.matches(&members.get(*index).labels)));
-            };
-            match &peer.namespaces {
-                PeerScope::Named(name) => select(name),
-                PeerScope::Selected(selector) => members
-                    .namespaces()
-                    .filter(|(_, labels)| labels.surely_match(selector))
-                    .for_each(|(name, _)| select(name)),
+impl PodPeer {
+    /// The members that are selected.
+    pub(crate) fn matching(&self, members: &Members<'_>) -> Vec<usize> {
+        let of = |namespace| {
+            let indices = members.in_namespace(namespace).iter().copied();
+            indices.filter(|index| self.pods.matches(&members.get(*index).labels))
+        };
+        match &self.namespaces {
+            PeerScope::Named(name) => of(name).collect(),
+            PeerScope::Selected(selector) => {
+                let namespaces = members.namespaces().filter(|(_, labels)| labels.surely_match(selector));
+                namespaces.flat_map(|(name, _)| of(name)).collect()
             }
         }
-        selected
     }
 }
 
