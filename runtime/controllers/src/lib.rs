@@ -1,9 +1,16 @@
-//! The reconcilers of a standalone node: pure decisions, conditional writes.
+//! The reconcilers of a standalone node: endpoints of services, placement of pods, the end of namespaces, old events.
+//!
+//! Decisions are pure functions over what the watches show ([`endpoints`], [`placement`]); every write that follows is
+//! conditional and idempotent, so that a stale view loses to the API server and is decided again. Nothing is written before
+//! every kind has been listed once.
 
-use kube::Client;
-use tokio_util::sync::CancellationToken;
+mod endpoints;
+mod events;
+mod facts;
+mod namespaces;
+mod placement;
+mod runner;
+mod table;
+mod world;
 
-/// Runs all controllers for the node `node_name` until `stop`.
-pub async fn run(_client: Client, _node_name: String, stop: CancellationToken) {
-    stop.cancelled().await;
-}
+pub use runner::run;
