@@ -56,7 +56,11 @@ async fn invalid_pods_are_refused_with_the_field() {
         ),
         ("/spec/containers/0/env", json!([{"name": "a=b", "value": "x"}]), "spec.containers[0].env[0].name"),
         ("/spec/containers/0/imagePullPolicy", json!("Maybe"), "spec.containers[0].imagePullPolicy"),
-        ("/spec/containers/0/resources", json!({"requests": {"cpu": "x"}}), "spec.containers[0].resources.requests[cpu]"),
+        (
+            "/spec/containers/0/resources",
+            json!({"requests": {"cpu": "x"}}),
+            "spec.containers[0].resources.requests[cpu]",
+        ),
         (
             "/spec/containers/0/resources",
             json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),
