@@ -154,6 +154,7 @@ impl Pod {
         self.prepare_containers();
         while !self.finished {
             self.advance_network();
+            self.give_up_stuck();
             let now = self.now();
             for action in self.life.due(now) {
                 self.act(action);
@@ -259,7 +260,8 @@ impl Pod {
         // rounded up, so that the deadline has passed when the wait is over
         let left = deadline.map(|at| at.saturating_sub(self.epoch.elapsed()) + Duration::from_micros(999));
         let quiet = self.untidy.then_some(QUIET);
-        let Some(wait) = left.into_iter().chain(quiet).min() else { return PollTimeout::NONE };
+        let patience = self.connections.values().any(Connection::is_congested).then_some(connection::PATIENCE);
+        let Some(wait) = left.into_iter().chain(quiet).chain(patience).min() else { return PollTimeout::NONE };
         PollTimeout::try_from(wait.as_millis().min(60_000)).unwrap_or(PollTimeout::ZERO)
     }
 

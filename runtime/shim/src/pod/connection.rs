@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use minipod_protocol::frame::{self, Channel};
 use minipod_protocol::line;
@@ -14,6 +15,8 @@ use super::Key;
 const CONGESTED: usize = 256 << 10;
 /// States that a watcher has not taken yet, before it is given up.
 const WATCHER_LIMIT: usize = 1 << 20;
+/// A container waits this long for somebody attached who takes nothing, and goes on without them.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const FRAME_HEAD: usize = 5;
 
 /// What a connection is for.
@@ -41,6 +44,8 @@ pub(super) struct Connection {
     unsent: Vec<u8>,
     /// the other side sends nothing any more
     heard_all: bool,
+    /// when the other side last took something, or there was nothing for it
+    progress: Instant,
     pub(super) mode: Mode,
 }
 
@@ -51,7 +56,14 @@ pub(super) struct Broken;
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, received: Vec::new(), unsent: Vec::new(), heard_all: false, mode: Mode::Asking })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+            unsent: Vec::new(),
+            heard_all: false,
+            progress: Instant::now(),
+            mode: Mode::Asking,
+        })
     }
 
     /// The process whose streams it carries.
@@ -64,6 +76,11 @@ impl Connection {
 
     pub(super) fn is_congested(&self) -> bool {
         self.unsent.len() > CONGESTED
+    }
+
+    /// Whether the other side has taken nothing for so long that a container must not wait for it any more.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_congested() && self.progress.elapsed() > PATIENCE
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -139,18 +156,22 @@ impl Connection {
     pub(super) fn send(&mut self) -> Result<(), Broken> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
-                Ok(length) => drop(self.unsent.drain(..length)),
+                Ok(length) => {
+                    self.unsent.drain(..length);
+                    self.progress = Instant::now();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken),
             }
         }
+        self.progress = Instant::now();
         Ok(())
     }
 
     /// Sends the rest, waiting for the other side for a moment; for the end of the shim.
     pub(super) fn flush(&mut self) {
-        let moment = Some(std::time::Duration::from_millis(200));
+        let moment = Some(Duration::from_millis(200));
         let waiting = self.stream.set_nonblocking(false).and_then(|()| self.stream.set_write_timeout(moment));
         if waiting.is_ok() {
             // who does not read now does not want it

@@ -53,8 +53,7 @@ impl Pod {
         if let Some(message) = outcome(report).map_err(failed)? {
             return Err(NotStarted::Start(message));
         }
-        let interactive = container.stdin && container.tty;
-        let process = Process::new(pid, Role::Container(slot), ends, Some(log), interactive)
+        let process = Process::new(pid, Role::Container(slot), ends, Some(log), container.stdin)
             .map_err(|error| failed(error.into()))?;
         let key = self.new_key();
         self.processes.insert(key, process);

@@ -30,8 +30,15 @@ pub(super) enum Network {
     Attaching { socket: PathBuf, attempt: Attempt },
     /// the pod has it: the node's, or its own
     Ready { attached: Option<Attached> },
-    /// netd is asked to release it, until the deadline
-    Releasing { socket: PathBuf, attempt: Attempt, until: Duration, attached: Option<Attached> },
+    /// netd is asked to release it, until the deadline. An attach that it may still be working on is let end first, or netd
+    /// could make the network after it has released it.
+    Releasing {
+        socket: PathBuf,
+        attach: Option<Attempt>,
+        attempt: Attempt,
+        until: Duration,
+        attached: Option<Attached>,
+    },
     /// the pod has ended; `released` by netd or nothing was there to release
     Gone { attached: Option<Attached>, released: bool },
 }
@@ -126,7 +133,9 @@ impl Network {
 
     fn attempt(&self) -> Option<&Attempt> {
         match self {
-            Self::Attaching { attempt, .. } | Self::Releasing { attempt, .. } => Some(attempt),
+            Self::Attaching { attempt, .. }
+            | Self::Releasing { attach: Some(attempt), .. }
+            | Self::Releasing { attach: None, attempt, .. } => Some(attempt),
             _ => None,
         }
     }
@@ -151,11 +160,19 @@ impl Network {
     /// The pod has ended: whatever netd may hold for it is to be released.
     pub(super) fn release(&mut self, sandbox: &Sandbox, now: Duration) {
         let attached = self.attached().cloned();
+        let attach = match std::mem::replace(self, Self::Host) {
+            Self::Attaching { attempt, .. } if attempt.call.is_some() => Some(attempt),
+            _ => None,
+        };
         *self = match &sandbox.netd_socket {
             None => Self::Gone { attached, released: true },
-            Some(socket) => {
-                Self::Releasing { socket: socket.clone(), attempt: Attempt::new(now), until: now + RELEASE, attached }
-            }
+            Some(socket) => Self::Releasing {
+                socket: socket.clone(),
+                attach,
+                attempt: Attempt::new(now),
+                until: now + RELEASE,
+                attached,
+            },
         };
     }
 }
@@ -181,7 +198,18 @@ impl Pod {
                     }
                 }
             }
-            Network::Releasing { socket, attempt, until, attached } => {
+            Network::Releasing { socket, attach: waited_for @ Some(_), until, attached, .. } => {
+                let attempt = waited_for.as_mut();
+                let outcome = attempt
+                    .and_then(|attempt| attempt.advance(Question::Attach, socket, &self.sandbox, now, netd::attached));
+                if outcome.is_some() {
+                    *waited_for = None;
+                } else if now >= *until {
+                    self.network = Network::Gone { attached: attached.take(), released: false };
+                    self.finished = true;
+                }
+            }
+            Network::Releasing { socket, attach: None, attempt, until, attached } => {
                 let outcome = attempt.advance(Question::Detach, socket, &self.sandbox, now, netd::detached);
                 let released = matches!(outcome, Some(Ok(())));
                 if let Some(Err(message)) = outcome {

@@ -146,10 +146,11 @@ impl Pod {
         backlog.iter().try_for_each(|(stream, bytes)| connection.send_frame(channel_of(*stream), bytes))
     }
 
-    fn serve_frame(&mut self, process: Key, stdin: bool, channel: Channel, payload: &[u8]) -> Result<(), Broken> {
+    fn serve_frame(&mut self, key: Key, stdin: bool, channel: Channel, payload: &[u8]) -> Result<(), Broken> {
         // a process that has just ended takes nothing any more
-        let Some(process) = self.processes.get_mut(&process) else { return Ok(()) };
+        let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
         match channel {
+            Channel::Stdin if stdin && payload.is_empty() => self.detach_stdin(key, true),
             Channel::Stdin if stdin => process.push_stdin(payload),
             Channel::Stdin => {}
             Channel::Resize => process.resize(serde_json::from_slice(payload).map_err(|_| Broken)?),
@@ -188,6 +189,20 @@ impl Pod {
             && process.role == Role::Exec
         {
             super::containers::send_signal(process.pid, libc::SIGKILL);
+        }
+    }
+
+    /// A container does not wait for ever for somebody attached who takes nothing; an exec'd process does, it is theirs.
+    pub(super) fn give_up_stuck(&mut self) {
+        let of_container = |process: Option<Key>| {
+            let process = process.and_then(|key| self.processes.get(&key));
+            process.is_some_and(|process| process.role != Role::Exec)
+        };
+        let stuck = self.connections.iter().filter(|(_, c)| c.is_stuck() && of_container(c.process()));
+        let stuck: Vec<Key> = stuck.map(|(key, _)| *key).collect();
+        for key in stuck {
+            note("somebody attached to a container took nothing of its output and is disconnected");
+            self.disconnect(key);
         }
     }
 

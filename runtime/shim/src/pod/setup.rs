@@ -51,6 +51,15 @@ fn close_inherited() {
     }
 }
 
+/// What the usual runtimes set in a pod's network: any user may bind low ports and send echo requests.
+fn open_to_users() {
+    for (file, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+        if let Err(error) = fs::write(Path::new("/proc/sys/net/ipv4").join(file), value) {
+            note(&format!("cannot set net.ipv4.{file}: {error}"));
+        }
+    }
+}
+
 /// Signals are read, not delivered.
 pub(super) fn take_signals() -> anyhow::Result<SignalFd> {
     let mut mask = SigSet::empty();
@@ -84,6 +93,9 @@ pub(super) fn isolate(directory: &Path, sandbox: &Sandbox) -> anyhow::Result<Pat
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     unshare(namespaces).context("cannot make the pod's namespaces; the shim runs as root")?;
+    if sandbox.netd_socket.is_some() {
+        open_to_users();
+    }
     // what is unmounted on the node goes here too; what is mounted here is seen nowhere else
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .context("cannot make the pod's mounts private")?;

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,7 @@ pub(crate) struct FakeNetd {
     pub(crate) heard: Arc<Mutex<Vec<String>>>,
     /// attaches that are refused before one is granted
     pub(crate) refusals: Arc<AtomicU32>,
+    held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl FakeNetd {
@@ -68,14 +69,26 @@ impl FakeNetd {
         let listener = UnixListener::bind(socket).expect("bound");
         let heard = Arc::new(Mutex::new(Vec::new()));
         let refusals = Arc::new(AtomicU32::new(0));
-        let (heard_by, refused_by) = (Arc::clone(&heard), Arc::clone(&refusals));
+        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let (heard_by, refused_by, held_by) = (Arc::clone(&heard), Arc::clone(&refusals), Arc::clone(&held));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.expect("accepted");
-                answer(stream, &heard_by, &refused_by);
+                let (heard, refusals, held) = (Arc::clone(&heard_by), Arc::clone(&refused_by), Arc::clone(&held_by));
+                thread::spawn(move || answer(stream, &heard, &refusals, &held));
             }
         });
-        Self { socket: socket.to_owned(), heard, refusals }
+        Self { socket: socket.to_owned(), heard, refusals, held }
+    }
+
+    /// Answers no attach until it is let go.
+    pub(crate) fn hold_attach(&self) {
+        *self.held.0.lock().expect("unpoisoned") = true;
+    }
+
+    pub(crate) fn let_go(&self) {
+        *self.held.0.lock().expect("unpoisoned") = false;
+        self.held.1.notify_all();
     }
 
     pub(crate) fn heard(&self) -> Vec<String> {
@@ -83,7 +96,7 @@ impl FakeNetd {
     }
 }
 
-fn answer(mut stream: UnixStream, heard: &Mutex<Vec<String>>, refusals: &AtomicU32) {
+fn answer(mut stream: UnixStream, heard: &Mutex<Vec<String>>, refusals: &AtomicU32, held: &(Mutex<bool>, Condvar)) {
     let mut request = Vec::new();
     let mut byte = [0];
     while stream.read(&mut byte).expect("read") == 1 && byte[0] != b'\n' {
@@ -93,6 +106,8 @@ fn answer(mut stream: UnixStream, heard: &Mutex<Vec<String>>, refusals: &AtomicU
     let response = match envelope.request {
         NetdRequest::Attach(attach) => {
             heard.lock().expect("unpoisoned").push(format!("attach {}", attach.sandbox.container_id));
+            let lock = held.0.lock().expect("unpoisoned");
+            drop(held.1.wait_while(lock, |held| *held).expect("unpoisoned"));
             let refused = refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
             if refused {
                 Response::Error(Error {

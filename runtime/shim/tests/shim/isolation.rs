@@ -190,6 +190,19 @@ fn a_user_can_write_to_its_own_streams_and_directory() {
 }
 
 #[test]
+fn a_user_may_bind_low_ports() {
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; httpd -p 127.0.0.1:80 && echo bound";
+    let change = |c: &mut minipod_protocol::shim::Container| {
+        c.uid = 1000;
+        c.capabilities = Vec::new();
+    };
+    let own = || fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").expect("read");
+    let before = own();
+    assert_eq!(output_of(change, script), ["0", "bound"]);
+    assert_eq!(own(), before, "the node's setting has changed");
+}
+
+#[test]
 fn files_of_the_node_are_shown_read_only() {
     let mut pod = Pod::new();
     let file = pod.directory.join("config");

@@ -156,6 +156,21 @@ fn a_netd_that_is_away_is_named_and_a_pod_without_network_can_be_stopped() {
 }
 
 #[test]
+fn a_pod_that_is_stopped_while_netd_attaches_is_detached_after_it() {
+    let pod = Pod::new().with("a", "true");
+    pod.netd.hold_attach();
+    let mut pod = pod.start();
+    wait_for("the attach", || (!pod.netd.heard().is_empty()).then_some(()));
+    pod.stop(0);
+    pod.wait_state("the stop", |state| state.stopping);
+    assert_eq!(pod.netd.heard().len(), 1, "a detach came before the attach was answered");
+    pod.netd.let_go();
+    assert!(pod.wait_end().network_released);
+    let uid = &pod.sandbox.uid;
+    assert_eq!(pod.netd.heard(), [format!("attach {uid}"), format!("detach {uid}")]);
+}
+
+#[test]
 fn a_killed_container_is_restarted_and_the_reason_is_told() {
     let mut pod = Pod::new().with("a", "echo ready; exec sleep 1000");
     pod.sandbox.restart_policy = RestartPolicy::Always;

@@ -190,10 +190,25 @@ fn a_container_outlives_who_was_attached() {
     let mut session = pod.begin_attach("a");
     session.send(Channel::Stdin, b"one\n");
     session.read_until("one\n");
+    session.send(Channel::Stdin, b"");
     drop(session);
     let mut session = pod.begin_attach("a");
     session.send(Channel::Stdin, b"two\n");
     session.read_until("two\n");
+    end(pod);
+}
+
+#[test]
+fn a_container_goes_on_without_who_takes_nothing() {
+    let script = "echo ready; read go; yes 0123456789 | head -c 3000000; touch /dev/shm/done; exec sleep 1000";
+    let pod = Pod::new().with("a", script).tuned(|c| c.stdin = true).start();
+    pod.wait_log("a", "ready");
+    let mut session = pod.begin_attach("a");
+    session.send(Channel::Stdin, b"go\n");
+    crate::harness::wait_for("the container goes on", || {
+        let (_, _, code) = pod.exec("a", &["test", "-e", "/dev/shm/done"]);
+        (code == 0).then_some(())
+    });
     end(pod);
 }
 
