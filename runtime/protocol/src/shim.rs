@@ -57,6 +57,10 @@ pub struct Sandbox {
 }
 
 /// One container, resolved against its image.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are fields of Kubernetes' container, each with a meaning of its own"
+)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     /// `name`

@@ -137,7 +137,7 @@ impl Cgroups {
                 if Instant::now() >= deadline {
                     return Err(CgroupError::Io { path, source });
                 }
-                thread::yield_now();
+                thread::park_timeout(Duration::from_millis(1));
             }
         }
         Ok(())
