@@ -87,31 +87,23 @@ impl<K: Kernel> Dataplane<K> {
     }
 
     /// Makes the kernel enforce `intent`. Where only pods come, go or change their labels, only elements of sets are touched: no rule is
-    /// compiled and no program is run.
+    /// compiled and no program is run. What somebody else removed in the meantime is made again.
     ///
     /// # Errors
     /// After an error the kernel enforces something between the last state and this one; the call can be repeated.
     pub fn apply(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
-        if let Some(changes) = self.apply_elements(intent, facts)? {
+        if let Ok(Some(changes)) = self.apply_elements(intent, facts) {
             return Ok(changes);
         }
-        let (observed, previous) = match &self.there {
-            There::Made(wanted) if wanted.facts.marks == facts.marks => {
-                (Observed::of(&wanted.spec), wanted.spec.indexes.clone())
+        if !matches!(self.there, There::Unsure(_)) {
+            match self.apply_all(intent, facts) {
+                // Perhaps what is there is not what was left there.
+                Err(DataplaneError::Kernel(_)) => {}
+                result => return result,
             }
-            There::Made(wanted) => (Observed::of(&wanted.spec), Indexes::default()),
-            There::Found(observed) => (observed.clone(), observed.indexes(facts.marks)),
-            There::Unsure(_) => {
-                let observed = self.kernel.observe()?;
-                let indexes = observed.indexes(facts.marks);
-                (observed, indexes)
-            }
-        };
-        let spec = compile(intent, facts, &previous)?;
-        let plan = diff(&observed, &spec)?;
-        self.execute(&plan)?;
-        self.there = There::Made(Box::new(Wanted { intent: intent.clone(), facts: facts.clone(), spec }));
-        Ok(Changes::of(&plan))
+        }
+        self.there = There::Found(self.kernel.observe()?);
+        self.apply_all(intent, facts)
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -181,6 +173,26 @@ impl<K: Kernel> Dataplane<K> {
         Ok(Some(Changes::of(&plan)))
     }
 
+    fn apply_all(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
+        let (observed, previous) = match &self.there {
+            There::Made(wanted) if wanted.facts.marks == facts.marks => {
+                (Observed::of(&wanted.spec), wanted.spec.indexes.clone())
+            }
+            There::Made(wanted) => (Observed::of(&wanted.spec), Indexes::default()),
+            There::Found(observed) => (observed.clone(), observed.indexes(facts.marks)),
+            There::Unsure(_) => {
+                let observed = self.kernel.observe()?;
+                let indexes = observed.indexes(facts.marks);
+                (observed, indexes)
+            }
+        };
+        let spec = compile(intent, facts, &previous)?;
+        let plan = diff(&observed, &spec)?;
+        self.execute(&plan)?;
+        self.there = There::Made(Box::new(Wanted { intent: intent.clone(), facts: facts.clone(), spec }));
+        Ok(Changes::of(&plan))
+    }
+
     fn converge(&mut self, spec: &Spec) -> Result<Changes, DataplaneError> {
         let plan = diff(&self.kernel.observe()?, spec)?;
         execute(&mut self.kernel, &plan)?;
@@ -220,7 +232,8 @@ impl Changes {
                     changes.chains +=
                         tables.iter().map(|table| table.replace.len() + table.delete.len()).sum::<usize>();
                 }
-                Step::EnsureJump(_) | Step::RemoveJump { .. } => changes.jumps += 1,
+                Step::EnsureJumps(jumps) => changes.jumps += jumps.len(),
+                Step::RemoveJump { .. } => changes.jumps += 1,
             }
         }
         changes

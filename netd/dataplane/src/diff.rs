@@ -12,7 +12,7 @@ use crate::compile::{next_set, signature_set};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedSet};
 use crate::plan::{Entries, Plan, PlanError, SetEdit, Step, TableRestore};
-use crate::spec::{Chain, ChainKey, Content, Entry, MarkValue, SetSpec, Spec, Table};
+use crate::spec::{Chain, ChainKey, Content, Entry, Jump, MarkValue, SetSpec, Spec, Table};
 use crate::text::jump_text;
 use crate::tree::Tree;
 
@@ -79,7 +79,7 @@ struct Draft {
     tighten: Vec<SetEdit>,
     /// chains with another meaning
     change: Rewrites,
-    jumps: Vec<Step>,
+    jumps: Vec<Jump>,
     loosen: Vec<SetEdit>,
     /// moves that are done
     settle: Vec<SetEdit>,
@@ -211,7 +211,7 @@ impl Draft {
                 observed.jumps.get(&hook).into_iter().flatten().filter(|j| j.chain == jump.chain).collect();
             let right = matches!(there.as_slice(), [only] if only.position == 1 && only.text == jump_text(jump));
             if !right {
-                self.jumps.push(Step::EnsureJump(jump.clone()));
+                self.jumps.push(jump.clone());
             }
         }
         self.unused_jumps(observed, &wanted);
@@ -241,7 +241,7 @@ impl Draft {
         steps.extend(restores(self.prepare));
         steps.extend(edit(self.tighten));
         steps.extend(restores(self.change));
-        steps.extend(self.jumps);
+        steps.extend((!self.jumps.is_empty()).then_some(Step::EnsureJumps(self.jumps)));
         // Each of these only if the one before it was done: separate exchanges.
         steps.extend(edit(self.loosen));
         steps.extend(edit(self.settle));

@@ -55,7 +55,7 @@ pub struct FakeKernel {
     pub jumps: BTreeMap<HookKey, Vec<Jump>>,
     /// sets
     pub sets: BTreeMap<SetName, SetSpec>,
-    /// calls of [`Kernel::restore`], [`Kernel::ensure_jump`] and [`Kernel::remove_jump`]: what the real kernel runs a program for
+    /// calls of [`Kernel::restore`], [`Kernel::ensure_jumps`] and [`Kernel::remove_jump`]: what the real kernel runs a program for
     pub programs_run: usize,
 }
 
@@ -194,16 +194,18 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
-        self.programs_run += 1;
-        let key = ChainKey { family: jump.family, table: jump.table, name: jump.chain.clone() };
-        if !self.chains.contains_key(&key) {
-            return Err(Refusal::NoChain(key.name).into());
+    fn ensure_jumps(&mut self, jumps: &[Jump]) -> Result<(), KernelError> {
+        for jump in jumps {
+            self.programs_run += 1;
+            let key = ChainKey { family: jump.family, table: jump.table, name: jump.chain.clone() };
+            if !self.chains.contains_key(&key) {
+                return Err(Refusal::NoChain(key.name).into());
+            }
+            let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
+            let there = self.jumps.entry(hook).or_default();
+            there.retain(|other| other.chain != jump.chain);
+            there.insert(0, jump.clone());
         }
-        let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
-        let there = self.jumps.entry(hook).or_default();
-        there.retain(|other| other.chain != jump.chain);
-        there.insert(0, jump.clone());
         Ok(())
     }
 

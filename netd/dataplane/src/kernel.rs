@@ -48,11 +48,11 @@ pub trait Kernel {
     /// refused one are written.
     fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError>;
 
-    /// Makes a jump, first in its built-in chain and once.
+    /// Makes jumps, each first in its built-in chain and once.
     ///
     /// # Errors
-    /// Its chain is not there.
-    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError>;
+    /// A chain is not there; jumps before it are made.
+    fn ensure_jumps(&mut self, jumps: &[Jump]) -> Result<(), KernelError>;
 
     /// Removes all jumps to a chain from a built-in chain.
     ///
@@ -86,8 +86,8 @@ impl<K: Kernel + ?Sized> Kernel for &mut K {
         (**self).restore(tables)
     }
 
-    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
-        (**self).ensure_jump(jump)
+    fn ensure_jumps(&mut self, jumps: &[Jump]) -> Result<(), KernelError> {
+        (**self).ensure_jumps(jumps)
     }
 
     fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError> {
@@ -108,7 +108,7 @@ pub enum KernelError {
     #[error("`{0}` is no name of a set")]
     SetName(String),
     /// a thread ended early
-    #[error("the thread that writes IPv6 rules ended early")]
+    #[error("the thread that changes IPv6 rules ended early")]
     Thread,
     /// the fake kernel
     #[error(transparent)]
@@ -142,7 +142,7 @@ pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelE
         }
         Step::Edit(edits) => kernel.edit_sets(edits),
         Step::Restore(tables) => kernel.restore(tables),
-        Step::EnsureJump(jump) => kernel.ensure_jump(jump),
+        Step::EnsureJumps(jumps) => kernel.ensure_jumps(jumps),
         Step::RemoveJump { hook, chain } => kernel.remove_jump(*hook, chain),
         Step::DestroySet(name) => kernel.destroy_set(name),
     }

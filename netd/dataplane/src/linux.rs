@@ -1,6 +1,6 @@
 //! The real kernel: sets over netlink, rules through the iptables programs of the variant in use.
 
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
 use ipnet::IpNet;
 use minipod_kernel::ipset::{self, Batch, Edit, Element, Ipset, Mark, SetHeader, SetType};
@@ -88,27 +88,29 @@ impl Kernel for LinuxKernel {
             of_family.map(|t| restore_text(family, t.table, &t.replace, &t.delete)).collect()
         };
         let rules = &self.rules;
-        let run = |family, text: &str| if text.is_empty() { Ok(()) } else { rules.restore(family, text) };
-        let [v4, v6] = IpFamily::ALL.map(text);
-        // The families know nothing of each other, and most of a program's time is waiting. A new thread is in the same namespace.
-        let (first, second) = thread::scope(|scope| {
-            let second = (!v6.is_empty()).then(|| scope.spawn(|| run(IpFamily::V6, &v6)));
-            let first = run(IpFamily::V4, &v4);
-            (first, second.map_or(Ok(Ok(())), ScopedJoinHandle::join))
-        });
-        first?;
-        Ok(second.map_err(|_| KernelError::Thread)??)
+        each_family(|family| {
+            let text = text(family);
+            if !text.is_empty() {
+                rules.restore(family, &text)?;
+            }
+            Ok(())
+        })
     }
 
-    fn ensure_jump(&mut self, jump: &Jump) -> Result<(), KernelError> {
-        let there = iptables::Jump {
-            table: table(jump.table),
-            chain: hook_name(jump.hook).to_owned(),
-            target: jump.chain.to_string(),
-            matches: jump_matches(jump),
-        };
-        self.rules.ensure_first(jump.family, &there)?;
-        Ok(())
+    fn ensure_jumps(&mut self, jumps: &[Jump]) -> Result<(), KernelError> {
+        let rules = &self.rules;
+        each_family(|family| {
+            for jump in jumps.iter().filter(|jump| jump.family == family) {
+                let there = iptables::Jump {
+                    table: table(jump.table),
+                    chain: hook_name(jump.hook).to_owned(),
+                    target: jump.chain.to_string(),
+                    matches: jump_matches(jump),
+                };
+                rules.ensure_first(family, &there)?;
+            }
+            Ok(())
+        })
     }
 
     fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError> {
@@ -121,6 +123,17 @@ impl Kernel for LinuxKernel {
         self.rules.remove_jump(hook.family, &there)?;
         Ok(())
     }
+}
+
+/// Does the same for both families at once: they know nothing of each other, and most of a program's time is waiting. A new thread is in
+/// the network namespace of the one that made it.
+fn each_family(work: impl Fn(IpFamily) -> Result<(), KernelError> + Sync) -> Result<(), KernelError> {
+    let (first, second) = thread::scope(|scope| {
+        let second = scope.spawn(|| work(IpFamily::V6));
+        (work(IpFamily::V4), second.join())
+    });
+    first?;
+    second.map_err(|_| KernelError::Thread)?
 }
 
 fn table(table: Table) -> iptables::Table {

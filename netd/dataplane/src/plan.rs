@@ -42,8 +42,8 @@ pub enum Step {
     Edit(Vec<SetEdit>),
     /// write chains of some tables; each table is one transaction
     Restore(Vec<TableRestore>),
-    /// make a jump, or put it into the first position
-    EnsureJump(Jump),
+    /// make jumps, or put them into the first position, in this order within a family
+    EnsureJumps(Vec<Jump>),
     /// remove all jumps to a chain of ours from a built-in chain
     RemoveJump {
         /// the built-in chain

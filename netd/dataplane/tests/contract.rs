@@ -180,3 +180,29 @@ fn what_somebody_changed_is_put_right() {
         assert!(String::from_utf8_lossy(&save.stdout).contains("-A FORWARD -j ACCEPT") || variant == Variant::Nft);
     });
 }
+
+#[test]
+fn a_change_makes_again_what_somebody_removed() {
+    on_linux(|kernel| {
+        let variant = kernel.variant();
+        let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+        for next in [rich(), changed()] {
+            dataplane.apply(&little(), &facts()).expect("applies");
+            // Only elements change, then more than elements.
+            for intent in [little(), next] {
+                let mut intent = intent;
+                for program in ["iptables", "ip6tables"] {
+                    for table in ["raw", "mangle", "nat", "filter"] {
+                        run(&format!("{program}-{variant}"), &format!("-t {table} -F"));
+                        run(&format!("{program}-{variant}"), &format!("-t {table} -X"));
+                    }
+                }
+                run("ipset", "destroy");
+                sample::add_pod(&mut intent, 9, "open");
+                dataplane.apply(&intent, &facts()).expect("applies");
+                let wanted = Observed::of(dataplane.spec().expect("was applied"));
+                assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
+            }
+        }
+    });
+}

@@ -59,7 +59,15 @@ fn a_pod_with_a_known_signature_costs_a_few_elements() {
                 let kernel = LinuxKernel::open(Some(variant)).expect("iptables, ipset and root");
                 let mut dataplane = Dataplane::adopt(kernel).expect("nothing is there");
                 let mut intent = node(1000);
+                let begin = Instant::now();
+                dataplane.apply(&sample::little(), &facts()).expect("applies");
+                eprintln!("{variant}: first {:?}", begin.elapsed());
+                let begin = Instant::now();
                 dataplane.apply(&intent, &facts()).expect("applies");
+                eprintln!("{variant}: 1000 pods {:?}", begin.elapsed());
+                let begin = Instant::now();
+                dataplane.repair().expect("repairs");
+                eprintln!("{variant}: repair {:?}", begin.elapsed());
                 let attaches = (1001..1052).map(|number| {
                     attach(&mut intent, number);
                     let begin = Instant::now();

@@ -348,6 +348,9 @@ fn single_changes(plan: &Plan) -> Vec<Step> {
                     steps.extend(singles.into_iter().map(|edit| Step::Edit(vec![edit])));
                 }
             }
+            Step::EnsureJumps(jumps) => {
+                steps.extend(jumps.iter().map(|jump| Step::EnsureJumps(vec![jump.clone()])));
+            }
             Step::Restore(tables) => {
                 steps.extend(tables.iter().map(|table| Step::Restore(vec![table.clone()])));
             }
