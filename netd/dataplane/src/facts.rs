@@ -40,7 +40,7 @@ impl NodeFacts {
 /// The part of [`NodeFacts`] that each family has. Addresses and ranges of the other family are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FamilyFacts {
-    /// addresses of the node itself; pods are never among them
+    /// addresses of the node itself; no rule needs them as long as there is no VXLAN
     pub node_addresses: BTreeSet<IpAddr>,
     /// the range that this node's pods have their addresses from; what leaves the cluster from it is masqueraded
     pub node_pod_cidr: Option<IpNet>,

@@ -20,7 +20,7 @@ pub struct Indexes {
 /// There are more things than numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{wanted} {things} are more than the {available} that the scratch mark bits can number: give `--scratch-mark` more bits"
+    "{wanted} {things} are more than the {available} that one node can have: spread them over more nodes, or merge policies or services"
 )]
 pub struct OutOfIndexes {
     /// `signatures` or `service ports`
