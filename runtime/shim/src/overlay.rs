@@ -123,7 +123,7 @@ fn remove_if_there(directory: &Path) -> io::Result<()> {
 /// The nearest directory that holds all of these.
 fn common_directory(paths: &[PathBuf]) -> Option<PathBuf> {
     let (first, rest) = paths.split_first()?;
-    let common = first.parent()?;
+    let common = first.parent().unwrap_or(first);
     Some(rest.iter().fold(common.to_owned(), |common, path| {
         common.ancestors().find(|ancestor| path.starts_with(ancestor)).unwrap_or(Path::new("/")).to_owned()
     }))
