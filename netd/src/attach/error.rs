@@ -4,7 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use minipod_kernel::conntrack::ConntrackError;
 use minipod_kernel::netlink::{NetlinkError, ParseMacError, RtnlError};
 use minipod_kernel::netns::NetNsError;
 use minipod_kernel::sysctl::SysctlError;
@@ -89,15 +88,6 @@ pub enum AttachError {
     /// A listing failed.
     #[error("cannot read the node's interfaces")]
     List(#[source] RtnlError),
-    /// Connections of an address that is gone stay.
-    #[error("cannot delete the tracked connections of `{addresses}`")]
-    Connections {
-        /// the addresses
-        addresses: String,
-        /// why
-        #[source]
-        source: ConntrackError,
-    },
     /// The record.
     #[error("cannot {verb} attachment record `{path}`")]
     Record {

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use minipod_kernel::conntrack::Conntrack;
 use minipod_kernel::netlink::{Mac, Rtnl};
 use minipod_kernel::netns::NetNs;
 use minipod_kernel::process::boot_id;
@@ -243,8 +242,8 @@ impl Attacher {
         Ok(attached)
     }
 
-    /// Releases a sandbox's interface: its routes are gone on return, its link some milliseconds later, its tracked connections are
-    /// deleted and its addresses in quarantine. `None`: there was nothing to release.
+    /// Releases a sandbox's interface: its routes are gone on return and its addresses in quarantine, its link and its tracked
+    /// connections are gone some milliseconds later. `None`: there was nothing to release.
     ///
     /// # Errors
     /// What the kernel or the record's file refused; called again, it goes on.
@@ -252,7 +251,7 @@ impl Attacher {
         let Some(record) = self.attachments.get(sandbox).cloned() else { return Ok(None) };
         host_side::withdraw(&mut self.rtnl, &record)?;
         self.delete_link(&record.link, record.link_index);
-        self.forget_connections(&record.addresses)?;
+        self.reaper.forget_connections(record.addresses.clone());
         self.records.remove(&record.link)?;
         self.attachments.remove(sandbox);
         self.ipam.release(&record.addresses, now);
@@ -292,7 +291,7 @@ impl Attacher {
         Ok(gone.map(|record| record.sandbox.clone()).collect())
     }
 
-    /// Waits until the links of detached sandboxes are gone.
+    /// Waits until the links and tracked connections of detached sandboxes are gone.
     pub fn finish_deletions(&mut self) {
         self.reaper.wait();
         self.dying.clear();
@@ -320,15 +319,8 @@ impl Attacher {
     }
 
     fn delete_link(&mut self, link: &LinkName, index: u32) {
-        self.reaper.delete(index);
+        self.reaper.delete_link(index);
         self.dying.insert(link.clone());
-    }
-
-    fn forget_connections(&self, addresses: &[IpAddr]) -> Result<(), AttachError> {
-        Conntrack::open()
-            .and_then(|mut tracked| tracked.delete_of(addresses))
-            .map(|_| ())
-            .map_err(|source| AttachError::Connections { addresses: AttachError::addresses(addresses), source })
     }
 
     fn adopt(&mut self, now: Duration) -> Result<Swept, AttachError> {
@@ -344,7 +336,7 @@ impl Attacher {
                 self.ipam.adopt(&record.addresses);
                 self.attachments.insert(record.sandbox.clone(), record);
             } else {
-                self.forget_connections(&record.addresses)?;
+                self.reaper.forget_connections(record.addresses.clone());
                 self.records.remove(&record.link)?;
                 self.ipam.release(&record.addresses, now);
                 swept.gone.push(record);

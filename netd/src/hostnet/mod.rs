@@ -8,6 +8,7 @@ mod error;
 mod forwarding;
 mod own_addresses;
 mod reset;
+mod watch;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,6 +22,7 @@ use minipod_model::defaults::ROUTE_PROTOCOL;
 pub use error::HostNetError;
 pub use forwarding::SwitchedOn;
 pub use reset::{Removed, remove_all};
+pub use watch::{ChangeWatch, watch_changes};
 
 use crate::links::{SETTLE, compute_mtu};
 use crate::routes::{

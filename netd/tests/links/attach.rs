@@ -168,12 +168,16 @@ fn a_detach_takes_everything_away_is_idempotent_and_the_sandbox_can_come_back() 
         let record = attacher.detach(&pod.sandbox(), now()).expect("detached").expect("there was one");
         assert_eq!(record.addresses, addresses(&attached));
         assert_eq!(ours().1, 0, "the routes are gone at once");
+        attacher.finish_deletions();
         assert_eq!(tracked.of_address(address).expect("list"), []);
         assert_eq!(attacher.detach(&pod.sandbox(), now()).expect("nothing to do"), None);
 
         let again = pod.attach(&mut attacher).expect("the same sandbox again");
         assert_eq!(again.host_ifname, attached.host_ifname);
         assert_ne!(addresses(&again), addresses(&attached), "the addresses are in quarantine");
+        attacher.detach(&pod.sandbox(), now()).expect("detached");
+        let third = pod.attach(&mut attacher).expect("while the link is still being deleted");
+        assert_eq!(third.host_ifname, attached.host_ifname);
         attacher.detach(&pod.sandbox(), now()).expect("detached");
         attacher.finish_deletions();
         assert_eq!(ours(), (0, 0));

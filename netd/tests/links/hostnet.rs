@@ -11,7 +11,7 @@ use minipod_kernel::netns::NetNs;
 use minipod_kernel::sysctl::Sysctl;
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
-use netd::hostnet::{HostNet, remove_all};
+use netd::hostnet::{HostNet, remove_all, watch_changes};
 
 use crate::node::{Node, Pod, exchange, ip, on_a_node, ranges, socket};
 
@@ -258,5 +258,21 @@ fn a_host_without_ipv6_runs_ipv4_only() {
         host.ensure(&[]).expect("routes");
         assert!(host.ensure(&[]).expect("routes").is_empty());
         assert_eq!(host.ranges().node.len(), 1);
+    });
+}
+
+#[test]
+fn a_lost_route_is_noticed() {
+    on_a_node(|node| {
+        let mut host = node.host();
+        host.ensure(&[]).expect("routes");
+        let (sender, changes) = std::sync::mpsc::channel();
+        let _watch = watch_changes(move || sender.send(()).unwrap_or_default()).expect("watch");
+        let mut rtnl = Rtnl::open().expect("netlink");
+        let routes = rtnl.routes(IpFamily::V4).expect("routes");
+        let ours = routes.iter().find(|route| route.protocol == ROUTE_PROTOCOL).expect("a route of ours");
+        rtnl.send(vec![Request::remove_route(ours)]).expect("lost");
+        changes.recv_timeout(std::time::Duration::from_secs(20)).expect("noticed");
+        assert_eq!(host.ensure(&[]).expect("repaired").added.len(), 1);
     });
 }

@@ -2,5 +2,6 @@
 //! iptables.
 
 mod attach;
+mod cost;
 mod hostnet;
 mod node;

@@ -11,6 +11,7 @@ use crate::netlink::message::{Message, NFGEN_LEN, attribute, attributes, be16_of
 use crate::netlink::{Failure, NetlinkError, Socket};
 
 const SUBSYSTEM: u8 = 1;
+const NFPROTO_UNSPEC: u8 = 0;
 const CMD_NEW: u8 = 0;
 const CMD_GET: u8 = 1;
 const CMD_DELETE: u8 = 2;
@@ -116,15 +117,28 @@ impl Conntrack {
         Ok(Self(Socket::open(netlink_sys::protocols::NETLINK_NETFILTER)?))
     }
 
-    /// All connections of a family.
+    /// All connections of a family, in one pass over the table of both.
     ///
     /// # Errors
     /// The socket fails.
     pub fn list(&mut self, family: IpFamily) -> Result<Vec<Connection>, ConntrackError> {
-        let request = Message::netfilter(SUBSYSTEM, CMD_GET, 0, nfproto(family));
+        self.request_list(nfproto(family))
+    }
+
+    fn request_list(&mut self, family: u8) -> Result<Vec<Connection>, ConntrackError> {
+        let request = Message::netfilter(SUBSYSTEM, CMD_GET, 0, family);
         Ok(self.0.dump(&request, |found, received| {
             found.extend(received.payload.get(NFGEN_LEN..).and_then(read));
         })?)
+    }
+
+    /// All connections of both families in one pass. A pass costs the kernel some ten milliseconds however few there are: it
+    /// walks the whole table (`nf_conntrack_buckets`).
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn list_all(&mut self) -> Result<Vec<Connection>, ConntrackError> {
+        self.request_list(NFPROTO_UNSPEC)
     }
 
     /// The connections that an address takes part in, before or after translation.
@@ -151,17 +165,9 @@ impl Conntrack {
     /// # Errors
     /// As [`Conntrack::delete`].
     pub fn delete_of(&mut self, addresses: &[IpAddr]) -> Result<usize, ConntrackError> {
-        let mut deleted = 0;
-        for family in IpFamily::ALL {
-            let of_family: Vec<_> = addresses.iter().filter(|a| IpFamily::of(**a) == family).collect();
-            if of_family.is_empty() {
-                continue;
-            }
-            let mut found = self.list(family)?;
-            found.retain(|connection| of_family.iter().any(|address| connection.involves(**address)));
-            deleted += self.delete(&found)?;
-        }
-        Ok(deleted)
+        let mut found = self.list_all()?;
+        found.retain(|connection| addresses.iter().any(|address| connection.involves(*address)));
+        self.delete(&found)
     }
 
     /// Sets the bits of `mask` in the connections' marks to those of `value`; the other bits stay as others set them. Says how

@@ -131,6 +131,19 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// The time since boot, the time asleep included, to a hundredth of a second (`/proc/uptime`): the same clock in every process of
+/// this boot.
+///
+/// # Errors
+/// `/proc` is missing.
+pub fn since_boot() -> io::Result<Duration> {
+    let uptime = std::fs::read_to_string("/proc/uptime")?;
+    let seconds = uptime.split_whitespace().next().and_then(|text| text.parse().ok());
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| io::Error::other("unreadable /proc/uptime"))
+}
+
 /// When a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the number, it names a process of this boot.
 /// `None` when there is no such process.
 ///
@@ -184,5 +197,6 @@ mod tests {
         assert!(start_time(own).expect("read").is_some());
         assert_eq!(start_time(i32::MAX).expect("read"), None);
         assert_eq!(boot_id().expect("read").len(), 36);
+        assert!(since_boot().expect("read") > std::time::Duration::ZERO);
     }
 }
