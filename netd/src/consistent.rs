@@ -2,11 +2,11 @@
 //! Namespace and the namespace's policies, straight from the API server, at the same time.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use minipod_protocol::netd::{Code, Error, PodRef};
 
+use crate::policy_document::PolicyDocument;
 use crate::watch::{Object, Watched};
 
 /// What was read.
@@ -30,7 +30,7 @@ pub struct Fresh {
 pub async fn read(client: &Client, pod: &PodRef) -> Result<Fresh, Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &pod.namespace);
+    let policies: Api<PolicyDocument> = Api::namespaced(client.clone(), &pod.namespace);
     // Without a resource version a read is the newest there is ("most recent" in the API's terms).
     let everything = ListParams::default();
     let (found, namespace, list) =

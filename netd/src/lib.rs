@@ -11,6 +11,7 @@ pub mod hostnet;
 pub mod ipam;
 pub mod links;
 pub mod options;
+pub mod policy_document;
 pub mod routes;
 pub mod socket;
 mod start;

@@ -9,7 +9,6 @@ use std::pin::pin;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -18,6 +17,7 @@ use netd_policy::{Change, Listed};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+use crate::policy_document::PolicyDocument;
 use crate::versions::Kind;
 
 /// What a watch delivers.
@@ -76,7 +76,7 @@ pub fn start(client: &Client, tell: impl Fn(News) -> bool + Clone + Send + 'stat
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(Api::<Pod>::all(client.clone()), tell.clone()));
     tasks.spawn(watch(Api::<Namespace>::all(client.clone()), tell.clone()));
-    tasks.spawn(watch(Api::<NetworkPolicy>::all(client.clone()), tell.clone()));
+    tasks.spawn(watch(Api::<PolicyDocument>::all(client.clone()), tell.clone()));
     tasks.spawn(watch(Api::<Service>::all(client.clone()), tell.clone()));
     tasks.spawn(watch(Api::<EndpointSlice>::all(client.clone()), tell.clone()));
     tasks.spawn(watch(Api::<Node>::all(client.clone()), tell));
@@ -159,11 +159,11 @@ impl Watched for Namespace {
     }
 }
 
-impl Watched for NetworkPolicy {
+impl Watched for PolicyDocument {
     const KIND: Kind = Kind::NetworkPolicy;
 
     fn present(&self) -> Change {
-        Change::Policy(object::Policy::read(self))
+        Change::Policy(self.read())
     }
 
     fn gone(&self) -> Change {
@@ -171,7 +171,7 @@ impl Watched for NetworkPolicy {
     }
 
     fn listed(all: &[Self]) -> Listed {
-        Listed::Policies(all.iter().map(object::Policy::read).collect())
+        Listed::Policies(all.iter().map(Self::read).collect())
     }
 }
 

@@ -41,13 +41,11 @@ pub(crate) struct KnownLabels<'a> {
 
 impl<'a> KnownLabels<'a> {
     fn of(cluster: &'a Cluster, name: &str) -> Self {
-        match cluster.namespaces.get(name) {
-            Some(namespace) => Self { labels: Cow::Borrowed(&namespace.labels), complete: true },
-            None => {
-                let only_name = [(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned())].into();
-                Self { labels: Cow::Owned(only_name), complete: false }
-            }
+        if let Some(namespace) = cluster.namespaces.get(name) {
+            return Self { labels: Cow::Borrowed(&namespace.labels), complete: true };
         }
+        let only_name = [(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned())].into();
+        Self { labels: Cow::Owned(only_name), complete: false }
     }
 
     /// Whether the namespace is selected, and stays so whatever labels are still to come: an allow may lag, a deny may not

@@ -140,10 +140,11 @@ impl Records {
     fn entry(&mut self, name: &str) -> &mut Entry {
         let mut above = name;
         while let Some((_, parent)) = above.split_once('.') {
-            if !Self::is_ours(parent) {
+            // What exists has had its own names above made before.
+            if !Self::is_ours(parent) || self.names.contains_key(parent) {
                 break;
             }
-            self.names.entry(parent.to_owned()).or_default();
+            self.names.insert(parent.to_owned(), Entry::default());
             above = parent;
         }
         self.names.entry(name.to_owned()).or_default()

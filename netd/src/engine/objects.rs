@@ -93,11 +93,12 @@ mod tests {
 
     use super::Objects;
     use crate::consistent::Fresh;
+    use crate::policy_document::PolicyDocument;
     use crate::versions::Kind;
     use crate::watch::{News, Watched as _};
 
-    fn policy(name: &str, version: u64) -> NetworkPolicy {
-        NetworkPolicy {
+    fn policy(name: &str, version: u64) -> PolicyDocument {
+        PolicyDocument::from(NetworkPolicy {
             metadata: ObjectMeta {
                 name: Some(name.into()),
                 namespace: Some("default".into()),
@@ -105,17 +106,17 @@ mod tests {
                 ..ObjectMeta::default()
             },
             ..NetworkPolicy::default()
-        }
+        })
     }
 
-    fn listed(policies: &[NetworkPolicy], newest: u64) -> Objects {
+    fn listed(policies: &[PolicyDocument], newest: u64) -> Objects {
         let mut objects = Objects::new(Options::new("n1"));
-        let change = Change::Listed(Listed::Policies(policies.iter().map(netd_policy::object::Policy::read).collect()));
+        let change = Change::Listed(Listed::Policies(policies.iter().map(PolicyDocument::read).collect()));
         objects.note(News::List { kind: Kind::NetworkPolicy, newest, change });
         objects
     }
 
-    fn fresh(policies: &[NetworkPolicy], version: u64) -> Fresh {
+    fn fresh(policies: &[PolicyDocument], version: u64) -> Fresh {
         Fresh {
             objects: Vec::new(),
             policies: policies.iter().map(|policy| policy.report(false)).collect(),

@@ -4,6 +4,7 @@
 mod pod;
 mod policy;
 mod service;
+mod unknown;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ use minipod_model::label::NAMESPACE_NAME_LABEL;
 use minipod_model::{IpFamily, Protocol};
 
 use crate::object::{Namespace, Node, ObjectKey};
+
+pub use unknown::unknown_fields;
 
 impl Namespace {
     /// Reads a Namespace. It carries its own name as a label, also where the server did not add it.

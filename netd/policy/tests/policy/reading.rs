@@ -4,6 +4,7 @@
 
 use minipod_model::{Protocol, Selector};
 use netd_policy::object::{Block, Peer, PeerNamespaces, Policy, PortNumbers, Rule, RulePeers, RulePort, RulePorts};
+use netd_policy::read::unknown_fields;
 use serde_json::{Value, json};
 
 use crate::support::policy_of;
@@ -204,4 +205,57 @@ fn an_unknown_policy_type_is_reported_and_the_known_ones_hold() {
     assert_eq!(policy.ingress.map(|rules| rules.len()), Some(1));
     assert_eq!(policy.egress, None);
     assert_eq!(policy.problems[0].path, "spec.policyTypes[1]");
+}
+
+/// Asserts the unknown paths of a spec, and the places of the ingress and egress rules that are left.
+#[track_caller]
+fn check_unknown(spec: Value, paths: &[&str], ingress: &[usize], egress: &[usize]) {
+    let unknown = unknown_fields(&json!({"metadata": {"other": 1}, "spec": spec}));
+    assert_eq!(unknown.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(), paths);
+    let policy = read(spec).distrusting(unknown);
+    assert_eq!(policy.problems.len(), paths.len());
+    let places = |rules: Option<Vec<Rule>>| rules.expect("isolated").iter().map(|rule| rule.index).collect::<Vec<_>>();
+    assert_eq!(places(policy.ingress), ingress);
+    assert_eq!(places(policy.egress), egress);
+}
+
+#[test]
+fn a_rule_around_an_unknown_field_allows_nothing() {
+    let spec = |rule: Value| json!({"policyTypes": ["Ingress", "Egress"], "ingress": [{}, rule], "egress": [{}, {}]});
+    check_unknown(spec(json!({"from": [], "ports": []})), &[], &[0, 1], &[0, 1]);
+    check_unknown(spec(json!({"via": []})), &["spec.ingress[1].via"], &[0], &[0, 1]);
+    check_unknown(
+        spec(json!({"from": [{"nodeSelector": {}, "podSelector": {}}]})),
+        &["spec.ingress[1].from[0].nodeSelector"],
+        &[0],
+        &[0, 1],
+    );
+    check_unknown(
+        spec(json!({"from": [{"podSelector": {"matchNames": {}}}]})),
+        &["spec.ingress[1].from[0].podSelector.matchNames"],
+        &[0],
+        &[0, 1],
+    );
+    check_unknown(
+        spec(json!({"ports": [{"port": 80, "startPort": 1}]})),
+        &["spec.ingress[1].ports[0].startPort"],
+        &[0],
+        &[0, 1],
+    );
+    check_unknown(
+        json!({"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}, {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "x": 1}}]}]}),
+        &["spec.egress[1].to[0].ipBlock.x"],
+        &[0],
+        &[0],
+    );
+}
+
+#[test]
+fn an_unknown_field_beside_the_rules_takes_them_all() {
+    let both =
+        |extra: &str| json!({"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}], extra: true});
+    check_unknown(both("priority"), &["spec.priority"], &[], &[]);
+    let selector =
+        json!({"policyTypes": ["Ingress", "Egress"], "podSelector": {"x": 1}, "ingress": [{}], "egress": [{}]});
+    check_unknown(selector, &["spec.podSelector.x"], &[], &[]);
 }
