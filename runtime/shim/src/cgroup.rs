@@ -16,6 +16,9 @@ use crate::spec::{cpu_quota_micros, cpu_shares};
 /// How long the kernel is given to let go of a group whose last process has ended.
 const REMOVAL: Duration = Duration::from_secs(2);
 
+/// The controllers of the limits that pods have.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
 /// Why a group could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
@@ -61,7 +64,7 @@ enum Kind {
     V1(Vec<String>),
     /// v2 with controllers
     V2,
-    /// v2 without controllers, beside v1
+    /// v2 without any controller that limits are set by, beside v1, which has them (v2 may still offer others, like `hugetlb`)
     V2Bare,
 }
 
@@ -79,7 +82,7 @@ impl Cgroups {
         for hierarchy in &mut hierarchies {
             if hierarchy.kind == Kind::V2 {
                 let controllers = fs::read_to_string(hierarchy.root.join("cgroup.controllers")).unwrap_or_default();
-                if controllers.trim().is_empty() {
+                if !controllers.split_whitespace().any(|offered| CONTROLLERS.contains(&offered)) {
                     hierarchy.kind = Kind::V2Bare;
                 }
             }
@@ -229,8 +232,8 @@ fn parse_mount(line: &str) -> Option<Hierarchy> {
 /// A group's children have the controllers that it names. What is not offered cannot be handed down; a limit that needs it
 /// fails later, by name.
 fn hand_down_controllers(group: &Path) {
-    for controller in ["+cpu", "+memory", "+pids"] {
-        drop(fs::write(group.join("cgroup.subtree_control"), controller));
+    for controller in CONTROLLERS {
+        drop(fs::write(group.join("cgroup.subtree_control"), format!("+{controller}")));
     }
 }
 
