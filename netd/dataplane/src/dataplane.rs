@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use netd_policy::intent::Intent;
 
+use crate::before::Before;
 use crate::compile::{CompileError, SET_ELEMENTS_MAX, compile};
 use crate::delta;
 use crate::diff::{Elements, diff, diff_elements, removal};
@@ -95,15 +96,25 @@ impl<K: Kernel> Dataplane<K> {
         if let Ok(Some(changes)) = self.apply_elements(intent, facts) {
             return Ok(changes);
         }
-        if !matches!(self.there, There::Unsure(_)) {
-            match self.apply_all(intent, facts) {
-                // Perhaps what is there is not what was left there.
-                Err(DataplaneError::Kernel(_)) => {}
-                result => return result,
+        let planned = match &self.there {
+            There::Made(wanted) => {
+                let has_same_marks = wanted.facts.marks == facts.marks;
+                let previous = if has_same_marks { wanted.spec.indexes.clone() } else { Indexes::default() };
+                Some(plan_from(&wanted.spec, &previous, intent, facts)?)
             }
+            There::Found(observed) => Some(plan_from(observed, &observed.indexes(facts.marks), intent, facts)?),
+            There::Unsure(_) => None,
+        };
+        if let Some((spec, plan)) = planned
+            && self.execute(&plan).is_ok()
+        {
+            return Ok(self.made(intent, facts, spec, &plan));
         }
-        self.there = There::Found(self.kernel.observe()?);
-        self.apply_all(intent, facts)
+        // What is there is not what was left there.
+        let observed = self.kernel.observe()?;
+        let (spec, plan) = plan_from(&observed, &observed.indexes(facts.marks), intent, facts)?;
+        self.execute(&plan)?;
+        Ok(self.made(intent, facts, spec, &plan))
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -173,24 +184,9 @@ impl<K: Kernel> Dataplane<K> {
         Ok(Some(Changes::of(&plan)))
     }
 
-    fn apply_all(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
-        let (observed, previous) = match &self.there {
-            There::Made(wanted) if wanted.facts.marks == facts.marks => {
-                (Observed::of(&wanted.spec), wanted.spec.indexes.clone())
-            }
-            There::Made(wanted) => (Observed::of(&wanted.spec), Indexes::default()),
-            There::Found(observed) => (observed.clone(), observed.indexes(facts.marks)),
-            There::Unsure(_) => {
-                let observed = self.kernel.observe()?;
-                let indexes = observed.indexes(facts.marks);
-                (observed, indexes)
-            }
-        };
-        let spec = compile(intent, facts, &previous)?;
-        let plan = diff(&observed, &spec)?;
-        self.execute(&plan)?;
+    fn made(&mut self, intent: &Intent, facts: &NodeFacts, spec: Spec, plan: &Plan) -> Changes {
         self.there = There::Made(Box::new(Wanted { intent: intent.clone(), facts: facts.clone(), spec }));
-        Ok(Changes::of(&plan))
+        Changes::of(plan)
     }
 
     fn converge(&mut self, spec: &Spec) -> Result<Changes, DataplaneError> {
@@ -209,6 +205,17 @@ impl<K: Kernel> Dataplane<K> {
         }
         Ok(result?)
     }
+}
+
+fn plan_from(
+    before: &impl Before,
+    previous: &Indexes,
+    intent: &Intent,
+    facts: &NodeFacts,
+) -> Result<(Spec, Plan), DataplaneError> {
+    let spec = compile(intent, facts, previous)?;
+    let plan = diff(before, &spec)?;
+    Ok((spec, plan))
 }
 
 impl Changes {

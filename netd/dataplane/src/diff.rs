@@ -8,23 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minipod_model::IpFamily;
 
+use crate::before::{Before, SetBefore};
 use crate::compile::{next_set, signature_set};
 use crate::name::{ChainName, SetName};
-use crate::observed::{HookKey, Observed, ObservedChain, ObservedSet};
+use crate::observed::{HookKey, Observed};
 use crate::plan::{Entries, Plan, PlanError, SetEdit, Step, TableRestore};
 use crate::spec::{Chain, ChainKey, Content, Entry, Jump, MarkValue, SetSpec, Spec, Table};
-use crate::text::jump_text;
 use crate::tree::Tree;
 
-/// How to get from `observed` to `spec`.
+/// How to get from `before` to `spec`.
 ///
 /// # Errors
 /// Where something of our name is in the way.
-pub fn diff(observed: &Observed, spec: &Spec) -> Result<Plan, PlanError> {
+pub fn diff(before: &impl Before, spec: &Spec) -> Result<Plan, PlanError> {
     let mut plan = Draft::default();
-    plan.sets(observed, spec)?;
-    plan.chains(observed, spec);
-    plan.jumps(observed, spec);
+    plan.sets(before, spec)?;
+    plan.chains(before, spec);
+    plan.jumps(before, spec);
     Ok(plan.ordered())
 }
 
@@ -89,37 +89,36 @@ struct Draft {
 }
 
 impl Draft {
-    fn sets(&mut self, observed: &Observed, spec: &Spec) -> Result<(), PlanError> {
+    fn sets(&mut self, before: &impl Before, spec: &Spec) -> Result<(), PlanError> {
         let moving: BTreeSet<SetName> =
             IpFamily::ALL.into_iter().flat_map(|family| [signature_set(family), next_set(family)]).collect();
         for (name, wanted) in &spec.sets {
-            let Some(there) = observed.sets.get(name) else {
+            let Some(there) = before.set(name) else {
                 let entries = wanted.entries().cloned().unwrap_or_default();
                 self.make.push(Step::CreateSet { name: name.clone(), kind: wanted.kind, entries });
                 continue;
             };
-            self.remake(name, there, wanted)?;
+            self.remake(name, &there, wanted)?;
             if let Content::Entries(entries) = &wanted.content
                 && !moving.contains(name)
             {
-                self.elements(name, &there.entries, entries);
+                self.elements(name, there.entries, entries);
             }
         }
         let nothing = Entries::new();
         for family in IpFamily::ALL {
             let name = signature_set(family);
-            let there = |name: &SetName| observed.sets.get(name).map_or(&nothing, |set| &set.entries);
-            if let (Some(old), Some(new)) = (observed.sets.get(&name), spec.sets.get(&name).and_then(SetSpec::entries))
-            {
-                self.signatures(family, &old.entries, there(&next_set(family)), new);
+            let half_moved = before.set(&next_set(family)).map_or(&nothing, |set| set.entries);
+            if let (Some(old), Some(new)) = (before.set(&name), spec.sets.get(&name).and_then(SetSpec::entries)) {
+                self.signatures(family, old.entries, half_moved, new);
             }
         }
-        let unused = observed.sets.keys().filter(|name| !spec.sets.contains_key(name));
+        let unused = before.set_names().filter(|name| !spec.sets.contains_key(name));
         self.destroy.extend(unused.cloned());
         Ok(())
     }
 
-    fn remake(&mut self, name: &SetName, there: &ObservedSet, wanted: &SetSpec) -> Result<(), PlanError> {
+    fn remake(&mut self, name: &SetName, there: &SetBefore<'_>, wanted: &SetSpec) -> Result<(), PlanError> {
         if there.kind != Some(wanted.kind) {
             return Err(PlanError::ForeignSet { name: name.clone(), wanted: wanted.kind });
         }
@@ -174,55 +173,45 @@ impl Draft {
         remove(&mut self.settle, &next_name, settled.into_iter().collect());
     }
 
-    fn chains(&mut self, observed: &Observed, spec: &Spec) {
-        let unions = unions(observed, spec);
-        // Chains as they are once everything is prepared.
-        let mut prepared: BTreeMap<&ChainKey, ObservedChain> = BTreeMap::new();
+    fn chains(&mut self, before: &impl Before, spec: &Spec) {
+        let unions = unions(before, spec);
         for (key, chain) in &unions {
-            let there = ObservedChain::of(key, chain);
-            if observed.chains.get(key).is_none_or(|old| old.hash != there.hash) {
+            if before.is_chain(key, chain) != Some(true) {
                 rewrite(&mut self.prepare, key).replace.insert(key.name.clone(), chain.clone());
             }
-            prepared.insert(key, there);
         }
         for (key, chain) in &spec.chains {
-            let wanted = ObservedChain::of(key, chain);
-            let (there, phase) = match (prepared.get(key), observed.chains.get(key)) {
-                (Some(union), _) => (Some(union), &mut self.clean),
-                (None, Some(old)) => (Some(old), &mut self.change),
-                (None, None) => (None, &mut self.prepare),
+            let (is_right, phase) = match (unions.get(key), before.is_chain(key, chain)) {
+                (Some(union), _) => (union == chain, &mut self.clean),
+                (None, Some(is_right)) => (is_right, &mut self.change),
+                (None, None) => (false, &mut self.prepare),
             };
-            if there.is_none_or(|there| there.hash != wanted.hash) {
+            if !is_right {
                 rewrite(phase, key).replace.insert(key.name.clone(), chain.clone());
             }
         }
-        let unused = observed.chains.keys().chain(unions.keys()).filter(|key| !spec.chains.contains_key(key));
+        let unused = before.chain_keys().chain(unions.keys()).filter(|key| !spec.chains.contains_key(key));
         for key in unused {
             rewrite(&mut self.clean, key).delete.insert(key.name.clone());
         }
     }
 
-    fn jumps(&mut self, observed: &Observed, spec: &Spec) {
+    fn jumps(&mut self, before: &impl Before, spec: &Spec) {
         let mut wanted = BTreeSet::new();
         for jump in &spec.jumps {
             let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
-            wanted.insert((hook, jump.chain.clone()));
-            let there: Vec<_> =
-                observed.jumps.get(&hook).into_iter().flatten().filter(|j| j.chain == jump.chain).collect();
-            let right = matches!(there.as_slice(), [only] if only.position == 1 && only.text == jump_text(jump));
-            if !right {
+            wanted.insert((hook, &jump.chain));
+            if !before.has_jump(jump) {
                 self.jumps.push(jump.clone());
             }
         }
-        self.unused_jumps(observed, &wanted);
+        self.unused_jumps(before, &wanted);
     }
 
-    fn unused_jumps(&mut self, observed: &Observed, wanted: &BTreeSet<(HookKey, ChainName)>) {
-        let mut unused = BTreeSet::new();
-        for (hook, jumps) in &observed.jumps {
-            unused.extend(jumps.iter().map(|jump| (*hook, jump.chain.clone())).filter(|there| !wanted.contains(there)));
-        }
-        self.stale_jumps.extend(unused.into_iter().map(|(hook, chain)| Step::RemoveJump { hook, chain }));
+    fn unused_jumps(&mut self, before: &impl Before, wanted: &BTreeSet<(HookKey, &ChainName)>) {
+        let unused: BTreeSet<_> = before.jumps().filter(|there| !wanted.contains(there)).collect();
+        let steps = unused.into_iter().map(|(hook, chain)| Step::RemoveJump { hook, chain: chain.clone() });
+        self.stale_jumps.extend(steps);
     }
 
     fn ordered(mut self) -> Plan {
@@ -278,13 +267,11 @@ fn same_bits(one: Option<MarkValue>, other: Option<MarkValue>) -> bool {
 }
 
 /// The chains of the spec's trees with the leaves that are there beside those that are wanted.
-fn unions(observed: &Observed, spec: &Spec) -> BTreeMap<ChainKey, Chain> {
+fn unions(before: &impl Before, spec: &Spec) -> BTreeMap<ChainKey, Chain> {
     let mut chains = BTreeMap::new();
-    for (root, tree) in &spec.trees {
-        if !observed.chains.contains_key(root) {
-            continue;
-        }
-        let mut leaves = observed.leaves(root, tree.marks);
+    let there: BTreeSet<&ChainKey> = before.chain_keys().collect();
+    for (root, tree) in spec.trees.iter().filter(|(root, _)| there.contains(root)) {
+        let mut leaves = before.leaves(root, tree.marks);
         leaves.extend(tree.leaves.iter().map(|(index, chain)| (*index, chain.clone())));
         let union = Tree { leaves, ..tree.clone() };
         for (name, chain) in union.chains(&root.name) {

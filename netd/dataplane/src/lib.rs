@@ -3,6 +3,7 @@
 //! `compile` turns intent into a [`Spec`], `diff` compares it with what is there and makes a [`plan::Plan`] whose order is the order
 //! of application; all of that is pure. Only a [`kernel::Kernel`] touches anything. [`Dataplane`] is the whole as one value.
 
+pub mod before;
 pub mod compile;
 mod dataplane;
 mod delta;

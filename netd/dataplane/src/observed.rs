@@ -111,7 +111,7 @@ impl Observed {
 
     /// The leaves below a tree's root, where their chains are still there.
     #[must_use]
-    pub(crate) fn leaves(&self, root: &ChainKey, marks: MarkBits) -> Leaves {
+    pub(crate) fn leaves_below(&self, root: &ChainKey, marks: MarkBits) -> Leaves {
         let mut leaves = Leaves::new();
         let below = self.chains.iter().filter(|(key, _)| {
             key.family == root.family && key.table == root.table && key.name.is_at_or_below(&root.name)
