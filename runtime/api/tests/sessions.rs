@@ -228,9 +228,9 @@ async fn attach_passes_the_terminal_size_and_ends_in_success() {
 async fn a_session_that_cannot_be_is_refused_before_it_begins() {
     let node = Node::new().await;
     let refused =
-        in_time(node.pods().exec("a", ["sh", "0"], &params().container("three"))).await.expect_err("no container");
+        in_time(node.pods().exec("a", ["sh", "0"], &params().container("three"))).await.err().expect("no container");
     assert!(format!("{refused:?}").contains("400"), "{refused:?}");
-    let refused = in_time(node.pods().exec("b", ["sh", "0"], &params())).await.expect_err("no pod");
+    let refused = in_time(node.pods().exec("b", ["sh", "0"], &params())).await.err().expect("no pod");
     assert!(format!("{refused:?}").contains("404"), "{refused:?}");
     let request = http::Request::post("/api/v1/namespaces/default/pods/a/exec?command=x&stdout=1&container=one");
     let request =
