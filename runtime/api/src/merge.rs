@@ -65,7 +65,7 @@ pub(crate) fn strategic_merge(target: &mut Value, patch: &Value) -> Result<(), S
     merge_value(target, patch, "")
 }
 
-fn merge_value(target: &mut Value, patch: &Value, path: &str) -> Result<(), String> {
+fn merge_value(target: &mut Value, patch: &Value, field: &str) -> Result<(), String> {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return Ok(());
@@ -77,7 +77,7 @@ fn merge_value(target: &mut Value, patch: &Value, path: &str) -> Result<(), Stri
             *target = Value::Null;
             return Ok(());
         }
-        Some(other) => return Err(format!("the directive `$patch: {other}` at `{path}` is not known")),
+        Some(other) => return Err(format!("the directive `$patch: {other}` at `{field}` is not known")),
     }
     let target = as_object(target);
     for (key, value) in patch {
@@ -91,22 +91,22 @@ fn merge_value(target: &mut Value, patch: &Value, path: &str) -> Result<(), Stri
             continue;
         }
         if key.starts_with('$') {
-            return Err(format!("the directive `{key}` at `{path}` is not supported; use a JSON merge patch"));
+            return Err(format!("the directive `{key}` at `{field}` is not supported; use a JSON merge patch"));
         }
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let field = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
         if value.is_null() {
             target.shift_remove(key);
             continue;
         }
         let slot = target.entry(key.clone()).or_insert(Value::Null);
-        match (value, LISTS.iter().find(|(list, _)| *list == path)) {
-            (Value::Array(items), Some((_, ListMerge::ByKey(key)))) => merge_list(slot, items, key, &path)?,
+        match (value, LISTS.iter().find(|(list, _)| *list == field)) {
+            (Value::Array(items), Some((_, ListMerge::ByKey(key)))) => merge_list(slot, items, key, &field)?,
             (Value::Array(items), Some((_, ListMerge::Set))) => {
                 let list = as_array(slot);
                 let new: Vec<_> = items.iter().filter(|item| !list.contains(item)).cloned().collect();
                 list.extend(new);
             }
-            _ => merge_value(slot, value, &path)?,
+            _ => merge_value(slot, value, &field)?,
         }
     }
     Ok(())
@@ -122,7 +122,7 @@ fn as_array(value: &mut Value) -> &mut Vec<Value> {
     }
 }
 
-fn merge_list(target: &mut Value, patch: &[Value], key: &str, path: &str) -> Result<(), String> {
+fn merge_list(target: &mut Value, patch: &[Value], key: &str, field: &str) -> Result<(), String> {
     let directive = |item: &Value| item.get("$patch").and_then(Value::as_str).map(str::to_owned);
     let items = as_array(target);
     if patch.iter().any(|item| directive(item).as_deref() == Some("replace") && item.get(key).is_none()) {
@@ -132,17 +132,17 @@ fn merge_list(target: &mut Value, patch: &[Value], key: &str, path: &str) -> Res
         let Some(id) = item.get(key) else {
             match directive(item).as_deref() {
                 Some("replace") => continue,
-                _ => return Err(format!("an item of `{path}` lacks the field `{key}` by which the list is merged")),
+                _ => return Err(format!("an item of `{field}` lacks the field `{key}` by which the list is merged")),
             }
         };
         let position = items.iter().position(|existing| existing.get(key) == Some(id));
         match (position, directive(item).as_deref()) {
             (Some(position), Some("delete")) => drop(items.remove(position)),
             (None, Some("delete")) => {}
-            (Some(position), _) => merge_value(&mut items[position], item, &format!("{path}[]"))?,
+            (Some(position), _) => merge_value(&mut items[position], item, &format!("{field}[]"))?,
             (None, _) => {
                 let mut new = Value::Null;
-                merge_value(&mut new, item, &format!("{path}[]"))?;
+                merge_value(&mut new, item, &format!("{field}[]"))?;
                 items.push(new);
             }
         }

@@ -126,7 +126,6 @@ impl Server {
 
     /// The REST interface as a service, for an in-process client (`kube::Client::new(server.router(), "default")`). `exec` and
     /// `attach` need a connection that can be upgraded, so they work over the socket only.
-    #[must_use]
     pub fn router(&self) -> Router {
         rest::router(Arc::clone(&self.shared))
     }

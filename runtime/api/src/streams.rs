@@ -38,6 +38,7 @@ pub struct LogOptions {
 }
 
 /// The query of `pods/exec` and `pods/attach`.
+#[expect(clippy::struct_excessive_bools, reason = "the fields of Kubernetes' `PodExecOptions`")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionOptions {
     /// the client sends standard input

@@ -80,7 +80,9 @@ fn run_writer(path: &Path, round: u64, count: u64, told: &mut Told) {
     let status = writer.wait().expect("its end");
     assert!(status.code().is_none(), "round {round}: the writer ended by itself: {status}");
     reader.join().expect("a reader");
-    received.try_iter().for_each(|line| told.hear(&line));
+    for line in received.try_iter() {
+        told.hear(&line);
+    }
 }
 
 /// What the writers said. A state is the label of a service, or `None` where there is no service.

@@ -193,6 +193,8 @@ fn port((name, protocol, number, app_protocol): &(String, Protocol, u16, Option<
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "objects are written where they are used")]
+
     use k8s_openapi::api::core::v1::{Pod, Service};
     use k8s_openapi::api::discovery::v1::EndpointSlice;
     use serde_json::{Value, json};

@@ -35,6 +35,8 @@ pub(crate) fn place<'a>(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_pass_by_value, reason = "what is expected is written where it is used")]
+
     use k8s_openapi::api::core::v1::{Node, Pod};
     use serde_json::{Value, json};
 

@@ -31,7 +31,7 @@ const BATCH: usize = 256;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How often old events are looked for.
-const EVENT_ROUND: Duration = Duration::from_mins(10);
+const EVENT_ROUND: Duration = Duration::from_secs(600);
 
 /// Runs all controllers of a cluster on the node `node_name` until `stop`. Where the API server is away, it waits for it.
 pub async fn run(client: Client, node_name: String, stop: CancellationToken) {

@@ -28,6 +28,7 @@ pub(crate) enum Work {
 }
 
 /// What a watch says.
+#[expect(clippy::large_enum_variant, reason = "taken in at once, never kept")]
 pub(crate) enum Input {
     Pod(Event<Pod>),
     Service(Event<Service>),

@@ -1,4 +1,4 @@
-//! Services of type ClusterIP (headless too) and ExternalName (`pkg/apis/core/validation`, `pkg/registry/core/service/storage/alloc.go`).
+//! Services of type `ClusterIP` (headless too) and `ExternalName` (`pkg/apis/core/validation`, `pkg/registry/core/service/storage/alloc.go`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -69,6 +69,9 @@ pub(crate) trait Strategy {
     }
 }
 
+/// An object in its final form, or what is wrong with it.
+type Judged = Result<Value, Vec<FieldError>>;
+
 /// A [`Strategy`] on plain values.
 pub(crate) struct Ops {
     /// Brings a value into the form that the other functions take.
@@ -76,9 +79,9 @@ pub(crate) struct Ops {
     /// The paths of fields that the kind does not have; an error for a wrong type.
     pub(crate) unknown_fields: fn(&Value) -> Result<Vec<String>, TypeError>,
     /// Defaults, validates and completes a new object.
-    pub(crate) create: fn(&Value, &Context<'_>) -> Result<Value, Vec<FieldError>>,
+    pub(crate) create: fn(&Value, &Context<'_>) -> Judged,
     /// The same for the new state of an object that exists.
-    pub(crate) update: fn(&Value, &Value, Part, &Context<'_>) -> Result<Value, Vec<FieldError>>,
+    pub(crate) update: fn(&Value, &Value, Part, &Context<'_>) -> Judged,
     /// What a stored object claims.
     pub(crate) claims: fn(&Value) -> Vec<String>,
 }
@@ -95,7 +98,7 @@ impl Ops {
     }
 }
 
-fn create<S: Strategy>(value: &Value, context: &Context<'_>) -> Result<Value, Vec<FieldError>> {
+fn create<S: Strategy>(value: &Value, context: &Context<'_>) -> Judged {
     let mut errors = FieldErrors::default();
     let mut object = typed::<S>(value)?;
     S::refuse_unsupported(&plain(&object)?, &mut errors);
@@ -109,7 +112,7 @@ fn create<S: Strategy>(value: &Value, context: &Context<'_>) -> Result<Value, Ve
     finish(&object, errors)
 }
 
-fn update<S: Strategy>(new: &Value, old: &Value, part: Part, context: &Context<'_>) -> Result<Value, Vec<FieldError>> {
+fn update<S: Strategy>(new: &Value, old: &Value, part: Part, context: &Context<'_>) -> Judged {
     let mut errors = FieldErrors::default();
     let mut object = typed::<S>(new)?;
     match part {
@@ -141,7 +144,7 @@ fn typed<S: Strategy>(value: &Value) -> Result<S::Object, Vec<FieldError>> {
     })
 }
 
-fn plain(object: &impl Serialize) -> Result<Value, Vec<FieldError>> {
+fn plain(object: &impl Serialize) -> Judged {
     serde_json::to_value(object).map_err(|error| {
         let mut errors = FieldErrors::default();
         errors.invalid("", Value::Null, error.to_string());
@@ -149,6 +152,6 @@ fn plain(object: &impl Serialize) -> Result<Value, Vec<FieldError>> {
     })
 }
 
-fn finish(object: &impl Serialize, errors: FieldErrors) -> Result<Value, Vec<FieldError>> {
+fn finish(object: &impl Serialize, errors: FieldErrors) -> Judged {
     if errors.0.is_empty() { plain(object) } else { Err(errors.0) }
 }

@@ -203,6 +203,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "metadata is written where it is used")]
     fn pod(metadata: Value, phase: &str) -> Value {
         json!({"metadata": metadata, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}})
     }

@@ -1,5 +1,8 @@
 //! `pods/log`: finds the container and passes its log on.
 
+use std::fmt::Write as _;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use futures::StreamExt as _;
@@ -7,7 +10,6 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use std::sync::Arc;
 
 use super::read;
 use crate::kinds::Kind;
@@ -96,7 +98,8 @@ fn container(pod: &Value, pod_name: &str, wanted: Option<&str>) -> Result<String
             let mut message =
                 format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", all.join(" "));
             if !init.is_empty() {
-                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                // Writing to a `String` cannot fail.
+                let _ = write!(message, " or one of the init containers: [{}]", init.join(" "));
             }
             Err(ApiError::bad_request(message))
         }

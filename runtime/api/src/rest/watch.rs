@@ -22,9 +22,9 @@ use crate::status::ApiError;
 use crate::store::{Change, StoreError, Watch};
 
 /// How long a watch lasts if the client does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Time between bookmarks.
-const BOOKMARKS: Duration = Duration::from_mins(1);
+const BOOKMARKS: Duration = Duration::from_secs(60);
 /// Lines that wait for a slow client; changes wait in the store's log.
 const LINES: usize = 64;
 
@@ -102,14 +102,13 @@ fn initial_events(params: &Params, revision: Option<u64>) -> Result<Initial, Api
             "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         )),
         None if revision.is_none_or(|revision| revision == 0) => Ok(Initial::Yes),
-        None => Ok(Initial::No),
         Some(_) if !not_older => Err(ApiError::bad_request(
             "sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         )),
         Some(_) if params.flag("sendInitialEvents")? => {
             Ok(if params.flag("allowWatchBookmarks")? { Initial::WithEnd } else { Initial::Yes })
         }
-        Some(_) => Ok(Initial::No),
+        _ => Ok(Initial::No),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { changes: 10_000, bytes: 8 << 20, age: Duration::from_mins(5) }
+        Self { changes: 10_000, bytes: 8 << 20, age: Duration::from_secs(300) }
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn compaction_drops_what_is_old() {
         let mut log = log(100);
-        let later = Instant::now() + Duration::from_hours(1);
+        let later = Instant::now() + Duration::from_secs(3600);
         log.push(later, 14, [put(14, "/a/9", None)]);
         assert!(matches!(log.after(12, ""), Err(StoreError::Compacted { oldest: 13, .. })));
         assert_eq!(log.after(13, "").map(|c| c.len()).ok(), Some(1));

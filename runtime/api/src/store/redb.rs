@@ -299,7 +299,7 @@ impl Writer {
         if content.revision == revision {
             return Ok(database);
         }
-        let group = difference(&self.shared.read().records, content);
+        let group = difference(&self.shared.read().records, &content);
         self.publish(group);
         self.database = Some(database);
         Err("an earlier write that had failed was found to be complete; try again".into())
@@ -359,7 +359,7 @@ impl Group {
 }
 
 /// What takes the mirror to the content of the file, as changes of the file's revision.
-fn difference(mirror: &BTreeMap<String, Record>, content: Content) -> Group {
+fn difference(mirror: &BTreeMap<String, Record>, content: &Content) -> Group {
     let mut group = Group { revision: content.revision, ..Group::default() };
     let mut change = |key: &str, before: Option<Record>, record: Option<Record>| {
         let after = record.as_ref().map(|r| r.value.clone());

@@ -83,9 +83,9 @@ async fn strategic_patches_merge_lists_by_key() {
     let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
     api.must_create(SERVICES, &json!({"metadata": {"name": "s"}, "spec": {"ports": ports}})).await;
     let path = format!("{SERVICES}/s");
-    let patch = json!({"spec": {"ports": [{"port": 81, "targetPort": 8081}]}});
+    let merge = json!({"spec": {"ports": [{"port": 81, "targetPort": 8081}]}});
     let (code, merged) =
-        api.send(Method::PATCH, &path, "application/strategic-merge-patch+json", patch.to_string()).await;
+        api.send(Method::PATCH, &path, "application/strategic-merge-patch+json", merge.to_string()).await;
     assert_eq!(code, 200, "{merged:#}");
     let ports: Vec<_> =
         merged["spec"]["ports"].as_array().into_iter().flatten().map(|p| p["targetPort"].clone()).collect();
