@@ -23,6 +23,8 @@ struct Registry {
     process: Child,
     address: String,
     storage: TempDir,
+    /// it speaks HTTPS
+    secure: bool,
 }
 
 impl Drop for Registry {
@@ -34,11 +36,14 @@ impl Drop for Registry {
 
 impl Registry {
     fn start() -> Self {
-        let storage = TempDir::new().expect("temporary directory");
+        Self::start_with(TempDir::new().expect("temporary directory"), json!({ "addr": "127.0.0.1:0" }))
+    }
+
+    fn start_with(storage: TempDir, http: serde_json::Value) -> Self {
         let config = json!({
             "version": 0.1, "log": { "formatter": "json", "level": "info" },
             "storage": { "filesystem": { "rootdirectory": storage.path().join("data") } },
-            "http": { "addr": "127.0.0.1:0" },
+            "http": http,
         });
         let path = storage.path().join("config.yml");
         std::fs::write(&path, config.to_string()).expect("config");
@@ -60,7 +65,7 @@ impl Registry {
         };
         // A full pipe would stop it.
         thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, address, storage }
+        Self { process, address, secure: config["http"].get("tls").is_some(), storage }
     }
 
     async fn push(&self, name: &str, image: &Image) {
@@ -72,7 +77,7 @@ impl Registry {
 
     async fn push_raw(&self, name: &str, blobs: &[Vec<u8>], manifest: &[u8], kind: &str) {
         let client = Client::new(ClientConfig {
-            protocol: ClientProtocol::Http,
+            protocol: if self.secure { ClientProtocol::Https } else { ClientProtocol::Http },
             accept_invalid_certificates: true,
             ..ClientConfig::default()
         });
@@ -341,4 +346,102 @@ async fn a_broken_connection_is_tried_again_and_then_told() {
     let layer = Digest::of(&small.blobs()[0]).to_string();
     assert!(matches!(&error, PullError::Interrupted { what, .. } if what.contains(&layer)), "{}", chain(&error));
     assert_eq!(node.work(), 0);
+}
+
+/// A certificate authority and a certificate of it for 127.0.0.1, made by `openssl`.
+fn make_certificates(directory: &std::path::Path) {
+    let script = "set -e
+        new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2'
+        openssl req -x509 $new -keyout ca.key -out ca.pem -subj '/CN=test authority' -addext basicConstraints=critical,CA:TRUE
+        openssl req $new -keyout key.pem -out request.pem -subj /CN=registry
+        printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n' > extensions
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out cert.pem";
+    let output = Command::new("sh").args(["-c", script]).current_dir(directory).output().expect("sh runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn https_is_the_default_and_an_unknown_certificate_is_refused() {
+    // The trusted authorities come from the environment, so this test binary runs again inside another one.
+    const INSIDE: &str = "MINIPOD_TEST_AUTHORITY";
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        return runtime.block_on(pull_over_https(std::env::var_os("SSL_CERT_FILE").is_some()));
+    }
+    let directory = TempDir::new().expect("temporary directory");
+    make_certificates(directory.path());
+    for trusted in [true, false] {
+        let mut command = Command::new(std::env::current_exe().expect("own path"));
+        command
+            .args(["--exact", "registry::https_is_the_default_and_an_unknown_certificate_is_refused"])
+            .env(INSIDE, directory.path())
+            .env_remove("SSL_CERT_FILE");
+        if trusted {
+            command.env("SSL_CERT_FILE", directory.path().join("ca.pem"));
+        }
+        assert!(command.status().expect("runs").success(), "trusted: {trusted}");
+    }
+}
+
+async fn pull_over_https(trusted: bool) {
+    provide_cryptography();
+    let certificates = PathBuf::from(std::env::var_os("MINIPOD_TEST_AUTHORITY").expect("set above"));
+    let tls = json!({ "certificate": certificates.join("cert.pem"), "key": certificates.join("key.pem") });
+    let storage = TempDir::new().expect("temporary directory");
+    let registry = Registry::start_with(storage, json!({ "addr": "127.0.0.1:0", "tls": tls }));
+    registry.push("small:1", &Image::small()).await;
+    let node = Node::new();
+    let pulled = node.ensure(&format!("{}/small:1", registry.address), PullPolicy::IfNotPresent).await;
+    match (trusted, pulled) {
+        (true, pulled) => assert_eq!(pulled.expect("pulled").id, Image::small().id()),
+        (false, Err(error)) => {
+            assert!(matches!(pull_error(error), PullError::Unreachable { insecure: false, .. }));
+        }
+        (false, Ok(_)) => unreachable!("an unknown certificate was taken"),
+    }
+}
+
+/// Stands before a registry and gives its contents only to who fetched a token first, as Docker's registry does.
+fn guarded(image: &Image) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("address").to_string();
+    let mut contents = image.blobs();
+    contents.extend([image.config(), image.manifest()]);
+    let own = address.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (contents, own) = (contents.clone(), own.clone());
+            thread::spawn(move || answer_with_token(stream, &contents, &own));
+        }
+    });
+    address
+}
+
+fn answer_with_token(mut stream: TcpStream, contents: &[Vec<u8>], own: &str) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut request = String::new();
+    while reader.read_line(&mut request).ok()? > 2 {}
+    let path = request.split_whitespace().nth(1)?.to_owned();
+    let authorised = request.to_ascii_lowercase().contains("authorization: bearer anybodys");
+    let wanted = path.rsplit('/').next()?;
+    let (status, header, body) = if path.starts_with("/token") && path.contains("repository%3Alibrary%2Fsmall%3Apull") {
+        ("200 OK", String::new(), br#"{"token":"anybodys"}"#.to_vec())
+    } else if !authorised {
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"test\"\r\n");
+        ("401 Unauthorized", challenge, Vec::new())
+    } else if path.contains("/manifests/") {
+        ("200 OK", String::new(), contents.last()?.clone())
+    } else {
+        ("200 OK", String::new(), contents.iter().find(|content| Digest::of(content).to_string() == wanted)?.clone())
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{header}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), &body].concat()).ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_wants_a_token_gets_an_anonymous_one() {
+    let node = mirrored(&guarded(&Image::small()));
+    assert_eq!(node.ensure("small:1", PullPolicy::Always).await.expect("pulled").id, Image::small().id());
+    let error = pull_error(node.ensure("private:1", PullPolicy::Always).await.expect_err("no token for that"));
+    assert!(matches!(&error, PullError::Unauthorized { .. }), "{}", chain(&error));
 }
