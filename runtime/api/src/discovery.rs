@@ -22,8 +22,11 @@ pub(crate) enum Page {
     Group(String),
     /// `/api/v1`, `/apis/GROUP/VERSION`
     Resources(String, String),
-    /// `/openapi/v3`: a stub, so that clients that validate before they send go on
-    OpenApi,
+    /// `/openapi/v3`: where the schemas are
+    Schemas,
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`: no schemas, but that the server itself judges fields, which is what
+    /// `kubectl apply` looks for before it leaves that to the server
+    Schema(String, String),
 }
 
 impl Page {
@@ -33,7 +36,11 @@ impl Page {
             ["version"] => Some(Self::Version),
             ["api"] => Some(Self::CoreVersions),
             ["apis"] => Some(Self::Groups),
-            ["openapi", "v3"] => Some(Self::OpenApi),
+            ["openapi", "v3"] => Some(Self::Schemas),
+            ["openapi", "v3", rest @ ..] => match Self::parse(rest) {
+                Some(Self::Resources(group, version)) => Some(Self::Schema(group, version)),
+                _ => None,
+            },
             ["api", "v1"] => Some(Self::Resources(String::new(), "v1".to_owned())),
             ["apis", group] if known(group) => Some(Self::Group((*group).to_owned())),
             ["apis", group, version] if versions(group).contains(version) => {
@@ -74,9 +81,45 @@ impl Page {
                 page
             }
             Self::Resources(group, version) => resources(group, version),
-            Self::OpenApi => json!({"paths": {}}),
+            Self::Schemas => {
+                let paths: serde_json::Map<_, _> = KINDS
+                    .iter()
+                    .map(api_root)
+                    .map(|root| {
+                        let url = format!("/openapi/v3/{root}");
+                        (root, json!({"serverRelativeURL": url}))
+                    })
+                    .collect();
+                json!({"paths": paths})
+            }
+            Self::Schema(group, version) => {
+                let kinds = KINDS.iter().filter(|kind| kind.resource.group == group && kind.version == version);
+                let paths: serde_json::Map<_, _> = kinds.map(patch_operation).collect();
+                json!({"openapi": "3.0.0", "info": {"title": "Minipod", "version": env!("CARGO_PKG_VERSION")}, "paths": paths})
+            }
         }
     }
+}
+
+/// `api/v1`, `apis/networking.k8s.io/v1`
+fn api_root(kind: &Kind) -> String {
+    let root = if kind.resource.group.is_empty() { "api" } else { "apis" };
+    format!("{root}/{}", kind.api_version())
+}
+
+/// The patch of a kind in OpenAPI's form, with the parameters that clients look for.
+fn patch_operation(kind: &Kind) -> (String, Value) {
+    let namespace = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
+    let path = format!("/{}{namespace}/{}/{{name}}", api_root(kind), kind.resource.plural);
+    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
+    let operation = json!({"patch": {
+        "x-kubernetes-action": "patch",
+        "x-kubernetes-group-version-kind":
+            {"group": kind.resource.group, "version": kind.version, "kind": kind.resource.kind},
+        "parameters": [parameter("dryRun"), parameter("fieldValidation")],
+        "responses": {"200": {"description": "OK"}},
+    }});
+    (path, operation)
 }
 
 fn versions(group: &str) -> Vec<&'static str> {
@@ -136,5 +179,18 @@ mod tests {
             assert!(page["resources"].as_array().is_some_and(|r| !r.is_empty()), "{path}");
         }
         assert_eq!(Page::parse(&["apis", "apps", "v1"]), None);
+    }
+
+    #[test]
+    fn every_kind_says_that_the_server_judges_its_fields() {
+        for (root, entry) in Page::Schemas.render()["paths"].as_object().into_iter().flatten() {
+            let url = entry["serverRelativeURL"].as_str().expect("a path").trim_start_matches('/');
+            assert_eq!(url, format!("openapi/v3/{root}"));
+            let page = Page::parse(&url.split('/').collect::<Vec<_>>()).expect("a page").render();
+            for (path, operations) in page["paths"].as_object().into_iter().flatten() {
+                assert!(path.starts_with(&format!("/{root}/")), "{path}");
+                assert_eq!(operations["patch"]["parameters"][1]["name"], "fieldValidation");
+            }
+        }
     }
 }
