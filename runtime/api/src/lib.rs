@@ -19,5 +19,8 @@ mod status;
 pub mod store;
 pub mod streams;
 
+#[cfg(test)]
+mod never_panics;
+
 pub use server::{Config, OpenError, ServeError, Server};
 pub use streams::PodStreams;

@@ -4,7 +4,8 @@
 //! thread that owns the file; commits that wait at the same time share one durable commit of the file (each still all or nothing
 //! on its own). Ownership: the file belongs to one process at a time, by redb's lock. A file that is damaged is refused, never
 //! recreated; a missing file is made under another name and renamed when it is complete. After a failed write the file is opened
-//! again before the next one, so that freeing space is enough to go on.
+//! again before the next one, so that freeing space is enough to go on. The log of recent changes is kept in memory only: a watch
+//! that wants to resume from before a restart is answered as one from before a compaction, and lists again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
