@@ -1,6 +1,7 @@
 //! The whole as one value: what was applied last, and the kernel that it was applied to.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 
 use netd_policy::intent::Intent;
 
@@ -55,6 +56,8 @@ pub struct Changes {
     pub sets: usize,
     /// elements added or removed
     pub elements: usize,
+    /// chains and sets that nothing needs any more and that could not be removed, and why; tried again with the next repair
+    pub leftovers: Vec<String>,
 }
 
 /// Why the kernel is not as it should be.
@@ -106,15 +109,17 @@ impl<K: Kernel> Dataplane<K> {
             There::Unsure(_) => None,
         };
         if let Some((spec, plan)) = planned
-            && self.execute(&plan).is_ok()
+            && let Ok(left) = self.execute(&plan)
         {
-            return Ok(self.made(intent, facts, spec, &plan));
+            self.made(intent, facts, spec);
+            return Ok(Changes::of(&plan, &left));
         }
         // What is there is not what was left there.
         let observed = self.kernel.observe()?;
         let (spec, plan) = plan_from(&observed, &observed.indexes(facts.marks), intent, facts)?;
-        self.execute(&plan)?;
-        Ok(self.made(intent, facts, spec, &plan))
+        let left = self.execute(&plan)?;
+        self.made(intent, facts, spec);
+        Ok(Changes::of(&plan, &left))
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -141,9 +146,9 @@ impl<K: Kernel> Dataplane<K> {
     pub fn remove_all(&mut self) -> Result<Changes, DataplaneError> {
         self.there = There::Unsure(None);
         let plan = removal(&self.kernel.observe()?);
-        self.execute(&plan)?;
+        let left = self.execute(&plan)?;
         self.there = There::Found(Observed::default());
-        Ok(Changes::of(&plan))
+        Ok(Changes::of(&plan, &left))
     }
 
     /// The state that was wanted last.
@@ -176,26 +181,25 @@ impl<K: Kernel> Dataplane<K> {
         if sets.iter().any(too_large) {
             return Ok(None);
         }
-        self.execute(&plan)?;
+        let left = self.execute(&plan)?;
         if let There::Made(wanted) = &mut self.there {
             delta::remember(&sets, &mut wanted.spec);
             delta::follow(&mut wanted.intent, intent);
         }
-        Ok(Some(Changes::of(&plan)))
+        Ok(Some(Changes::of(&plan, &left)))
     }
 
-    fn made(&mut self, intent: &Intent, facts: &NodeFacts, spec: Spec, plan: &Plan) -> Changes {
+    fn made(&mut self, intent: &Intent, facts: &NodeFacts, spec: Spec) {
         self.there = There::Made(Box::new(Wanted { intent: intent.clone(), facts: facts.clone(), spec }));
-        Changes::of(plan)
     }
 
     fn converge(&mut self, spec: &Spec) -> Result<Changes, DataplaneError> {
         let plan = diff(&self.kernel.observe()?, spec)?;
-        execute(&mut self.kernel, &plan)?;
-        Ok(Changes::of(&plan))
+        let left = execute(&mut self.kernel, &plan)?;
+        Ok(Changes::of(&plan, &left))
     }
 
-    fn execute(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
+    fn execute(&mut self, plan: &Plan) -> Result<Vec<KernelError>, DataplaneError> {
         let result = execute(&mut self.kernel, plan);
         if result.is_err() {
             self.there = match std::mem::replace(&mut self.there, There::Unsure(None)) {
@@ -222,12 +226,18 @@ impl Changes {
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.chains + self.jumps + self.sets + self.elements == 0
     }
 
-    fn of(plan: &Plan) -> Self {
-        let mut changes = Self::default();
-        for step in &plan.steps {
+    /// `left`: why parts of the plan's cleanup could not be done. Which of them were is not counted then.
+    fn of(plan: &Plan, left: &[KernelError]) -> Self {
+        let leftovers = left.iter().map(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        });
+        let mut changes = Self { leftovers: leftovers.collect(), ..Self::default() };
+        let cleanup = if left.is_empty() { plan.cleanup.as_slice() } else { &[] };
+        for step in plan.steps.iter().chain(cleanup) {
             match step {
                 Step::CreateSet { entries, .. } => {
                     changes.sets += 1;

@@ -58,7 +58,10 @@ pub fn removal(observed: &Observed) -> Plan {
         plan.clean.entry((key.family, key.table)).or_default().delete.insert(key.name.clone());
     }
     plan.destroy.extend(observed.sets.keys().cloned());
-    plan.ordered()
+    // Here nothing may be left.
+    let Plan { mut steps, cleanup } = plan.ordered();
+    steps.extend(cleanup);
+    Plan { steps, cleanup: Vec::new() }
 }
 
 /// Chains to write in one transaction.
@@ -216,15 +219,10 @@ impl Draft {
 
     fn ordered(mut self) -> Plan {
         self.move_at_once();
-        // Nothing happens between phases that are empty: their rules can be written together.
+        // Nothing happens between the two: their rules can be written together.
         if self.tighten.is_empty() {
             let prepare = std::mem::take(&mut self.prepare);
             merge(&mut self.change, prepare);
-        }
-        let edits = [&self.tighten, &self.loosen, &self.settle];
-        if edits.iter().all(|edits| edits.is_empty()) && self.jumps.is_empty() && self.stale_jumps.is_empty() {
-            let clean = std::mem::take(&mut self.clean);
-            merge_later(&mut self.change, clean);
         }
         let mut steps = self.make;
         steps.extend(restores(self.prepare));
@@ -235,9 +233,9 @@ impl Draft {
         steps.extend(edit(self.loosen));
         steps.extend(edit(self.settle));
         steps.extend(self.stale_jumps);
-        steps.extend(restores(self.clean));
-        steps.extend(self.destroy.into_iter().map(Step::DestroySet));
-        Plan { steps }
+        let mut cleanup: Vec<Step> = restores(self.clean).into_iter().collect();
+        cleanup.extend(self.destroy.into_iter().map(Step::DestroySet));
+        Plan { steps, cleanup }
     }
 
     /// A single move that is the only change is one step, from the old state to the new: it needs no state between.
@@ -289,16 +287,6 @@ fn rewrite<'a>(rewrites: &'a mut Rewrites, key: &ChainKey) -> &'a mut Rewrite {
 fn merge(into: &mut Rewrites, from: Rewrites) {
     for (key, rewrite) in from {
         let all = into.entry(key).or_default();
-        all.replace.extend(rewrite.replace);
-        all.delete.extend(rewrite.delete);
-    }
-}
-
-/// Adds what would have been done after `into`.
-fn merge_later(into: &mut Rewrites, later: Rewrites) {
-    for (key, rewrite) in later {
-        let all = into.entry(key).or_default();
-        all.replace.retain(|name, _| !rewrite.delete.contains(name));
         all.replace.extend(rewrite.replace);
         all.delete.extend(rewrite.delete);
     }

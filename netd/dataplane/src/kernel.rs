@@ -115,12 +115,15 @@ pub enum KernelError {
     Refused(#[from] Refusal),
 }
 
-/// Applies a plan step by step, in its order.
+/// Applies a plan step by step, in its order. Returns what could not be cleaned up.
 ///
 /// # Errors
 /// The first step that fails; those before it are in effect, so the caller has to observe anew.
-pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), KernelError> {
-    plan.steps.iter().try_for_each(|step| execute_step(kernel, step))
+pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<Vec<KernelError>, KernelError> {
+    for step in &plan.steps {
+        execute_step(kernel, step)?;
+    }
+    Ok(plan.cleanup.iter().filter_map(|step| execute_step(kernel, step).err()).collect())
 }
 
 /// Applies one step.

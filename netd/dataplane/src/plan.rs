@@ -11,8 +11,11 @@ use crate::spec::{Chain, Entry, Jump, MarkValue, SetKind, Table};
 /// What is to be done, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// the steps
+    /// what has to be done
     pub steps: Vec<Step>,
+    /// what is done after that and changes no verdict: chains and sets that nothing needs any more are removed. It can fail, where
+    /// somebody else's rule refers to one of them.
+    pub cleanup: Vec<Step>,
 }
 
 /// One change of the kernel.
@@ -99,13 +102,18 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.cleanup.is_empty()
+    }
+
+    /// All steps, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().chain(&self.cleanup)
     }
 
     /// Whether only elements of sets change: no rule is written, no program is run.
     #[must_use]
     pub fn is_elements_only(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step, Step::Edit(_)))
+        self.all().all(|step| matches!(step, Step::Edit(_)))
     }
 }
 

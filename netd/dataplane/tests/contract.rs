@@ -206,3 +206,30 @@ fn a_change_makes_again_what_somebody_removed() {
         }
     });
 }
+
+#[test]
+fn a_foreign_rule_that_holds_a_chain_or_set_stops_nothing() {
+    on_linux(|kernel| {
+        let variant = kernel.variant();
+        let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+        dataplane.apply(&rich(), &facts()).expect("applies");
+        let chain = dataplane.spec().expect("was applied").chains.keys().find_map(|key| {
+            let of_a_signature = key.name.as_str().starts_with("MP-SI-web") && key.family == IpFamily::V4;
+            of_a_signature.then(|| key.name.clone())
+        });
+        let chain = chain.expect("the signature has a chain");
+        run(&format!("iptables-{variant}"), "-t mangle -N OTHER");
+        run(&format!("iptables-{variant}"), &format!("-t mangle -A OTHER -j {chain}"));
+        run(&format!("iptables-{variant}"), "-A OUTPUT -m set --match-set mp-p-some-4 dst");
+        // The signature and the group go, and cannot be removed.
+        let changes = dataplane.apply(&changed(), &facts()).expect("applies");
+        assert!(!changes.leftovers.is_empty());
+        let again = dataplane.repair().expect("repairs");
+        assert!(!again.leftovers.is_empty() && again.chains == 0, "{again:?}");
+        run(&format!("iptables-{variant}"), "-t mangle -F OTHER");
+        run(&format!("iptables-{variant}"), "-D OUTPUT -m set --match-set mp-p-some-4 dst");
+        dataplane.repair().expect("repairs");
+        let wanted = Observed::of(dataplane.spec().expect("was applied"));
+        assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
+    });
+}

@@ -332,7 +332,7 @@ fn pods_that_come_and_go_run_no_program() {
 /// A plan as single changes: each element by itself.
 fn single_changes(plan: &Plan) -> Vec<Step> {
     let mut steps = Vec::new();
-    for step in &plan.steps {
+    for step in plan.all() {
         match step {
             Step::Edit(edits) => {
                 for edit in edits {
@@ -400,7 +400,7 @@ fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<
     let packets = packets();
     let old = kernel.clone();
     let mut new = kernel.clone();
-    for step in &plan.steps {
+    for step in plan.all() {
         execute_step(&mut new, step).expect("the plan can be applied");
     }
     let (old_passing, new_passing) = (passing(&old, &packets), passing(&new, &packets));
