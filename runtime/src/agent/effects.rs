@@ -356,7 +356,7 @@ pub(super) fn status_changes(old: Option<&PodStatus>, new: &PodStatus) -> Map<St
 }
 
 /// An error with everything that led to it.
-pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -39,12 +39,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Directories;
-use effects::{Effects, NotStarted, pod_name, with_causes};
+use effects::{Effects, NotStarted, pod_name};
 use life::{Action, Event, Life, Want};
 use shim::{Record, Said, Shim};
 use status::{ImageView, View};
 
+pub(crate) use effects::with_causes;
 pub use streams::Streams;
+pub(crate) use sweep::directories;
+
+/// The shim of a pod's directory, as its last state or the agent's record says.
+pub(crate) fn shim_process(directory: &std::path::Path) -> Option<crate::node::lock::Daemon> {
+    shim::process(directory)
+}
 
 /// What the agent needs to know.
 #[derive(Debug, Clone)]
@@ -168,7 +175,7 @@ impl Agent {
             self.pods.insert(uid.clone(), Entry::new(None, life));
             let sender = self.sender.clone();
             tokio::spawn(async move {
-                match Shim::find(&directory, &record, &uid).await {
+                match Shim::find(&directory, &uid).await {
                     Ok(shim) => {
                         tracing::info!(uid, "pod adopted");
                         listen(&sender, &uid, shim).await;

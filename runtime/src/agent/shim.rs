@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use minipod_kernel::process::{self, PidFd};
+use minipod_kernel::process::{PidFd, spawn_detached};
 use minipod_protocol::line::{self, MAX_LINE};
 use minipod_protocol::shim::{Reply, Request, Sandbox, State, files};
 use nix::sys::signal::Signal;
@@ -126,7 +126,7 @@ impl Shim {
         write_json(&directory.join(AGENT_FILE), &record)?;
         let log_path = directory.join(files::LOG);
         let log = File::options().create(true).append(true).open(&log_path).map_err(file(&log_path))?;
-        let child = process::spawn_detached(program, &[directory.as_os_str()], log)
+        let child = spawn_detached(program, &[directory.as_os_str()], log)
             .map_err(|source| ShimError::Spawn { program: program.to_owned(), source })?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         // Our own child: its number is its own until it is waited for.
@@ -148,10 +148,9 @@ impl Shim {
     }
 
     /// Finds the shim of a pod's directory again; its last state where it is gone.
-    pub(super) async fn find(directory: &Path, record: &Record, uid: &str) -> Result<Self, Option<Box<State>>> {
+    pub(super) async fn find(directory: &Path, uid: &str) -> Result<Self, Option<Box<State>>> {
         let last = read_state(directory).filter(|state| state.uid == uid);
-        let known = last.as_ref().map(|state| lock::Daemon { pid: state.pid, start_time: state.start_time });
-        let Some(known) = known.or(record.process) else { return Err(last) };
+        let Some(known) = process(directory) else { return Err(last) };
         // The descriptor first, then the question whose it is: the number cannot change hands in between.
         let Some(process) = PidFd::open(known.pid).ok().flatten() else { return Err(last) };
         if !known.is_alive() {
@@ -264,6 +263,12 @@ pub(super) async fn receive_reply(stream: &mut BufReader<UnixStream>) -> io::Res
 /// The state that a shim wrote last.
 pub(super) fn read_state(directory: &Path) -> Option<Box<State>> {
     serde_json::from_slice(&fs::read(directory.join(files::STATE)).ok()?).ok()
+}
+
+/// The shim's process, as its last state or the agent's record says.
+pub(super) fn process(directory: &Path) -> Option<lock::Daemon> {
+    let said = read_state(directory).map(|state| lock::Daemon { pid: state.pid, start_time: state.start_time });
+    said.or_else(|| read_record(directory).process)
 }
 
 /// The agent's own record; empty where there is none.

@@ -39,7 +39,7 @@ pub(super) async fn sweep(config: &Config, cgroups: &Hierarchies) {
 }
 
 /// Names of the directories below; none where there is no such directory.
-pub(super) fn directories(path: &Path) -> Vec<String> {
+pub(crate) fn directories(path: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let mut names: Vec<String> =

@@ -53,6 +53,7 @@ fn process(daemon: Option<&Daemon>) -> String {
 pub struct Lock {
     _file: Flock<File>,
     pid_file: PathBuf,
+    found_directory: bool,
 }
 
 impl Lock {
@@ -66,6 +67,7 @@ impl Lock {
             move |source| LockError::Io { path, source }
         };
         let run_dir = &directories.run_dir;
+        let found_directory = run_dir.is_dir();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed(run_dir))?;
         let path = run_dir.join("node.lock");
         let file = OpenOptions::new()
@@ -83,7 +85,12 @@ impl Lock {
         let daemon = Daemon::of_this_process().map_err(failed(&pid_file))?;
         let text = serde_json::to_vec(&daemon).map_err(|e| failed(&pid_file)(e.into()))?;
         fs::write(&pid_file, text).map_err(failed(&pid_file))?;
-        Ok(Self { _file: file, pid_file })
+        Ok(Self { _file: file, pid_file, found_directory })
+    }
+
+    /// Whether the run directory was there before it was taken.
+    pub(super) fn found_directory(&self) -> bool {
+        self.found_directory
     }
 }
 

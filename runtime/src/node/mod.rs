@@ -7,8 +7,10 @@ mod daemon;
 pub mod lock;
 mod log;
 mod machine;
+mod network;
 pub mod options;
 mod register;
+mod reset;
 
 use std::io;
 use std::path::PathBuf;
@@ -101,6 +103,23 @@ pub enum ResetError {
     /// a daemon is running and does not end
     #[error(transparent)]
     Lock(#[from] lock::LockError),
+    /// the daemon could not be ended
+    #[error("cannot end the node's daemon (process {pid}): stop it with `minipod node stop`, then reset again")]
+    Daemon {
+        /// its process
+        pid: i32,
+        /// what the kernel said
+        #[source]
+        source: io::Error,
+    },
+    /// something is left
+    #[error("not everything is removed; see to it and reset again:\n{}", .problems.join("\n"))]
+    Left {
+        /// what was removed all the same
+        removed: Vec<String>,
+        /// what is still there, and why
+        problems: Vec<String>,
+    },
 }
 
 /// What a reset removed, for the person who asked.
@@ -144,8 +163,7 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
 pub fn reset(options: &Options) -> Result<ResetReport, ResetError> {
     let settings = options.check(&hostname())?;
     require_root(|uid| ResetError::NotRoot { uid })?;
-    let _lock = lock::Lock::acquire(&settings.directories)?;
-    Ok(ResetReport::default())
+    reset::reset(&settings)
 }
 
 fn hostname() -> String {

@@ -1,0 +1,145 @@
+//! Removing everything that was ever made on this machine, in an order that leaves nothing running without its rules: first the
+//! daemon, then the pods, then the network, then the files. Every step is tried whatever became of those before it, and a
+//! second reset goes on where the first could not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use minipod_kernel::cgroup::{CgroupError, Hierarchies};
+use minipod_kernel::mount;
+use minipod_kernel::process::PidFd;
+use nix::sys::signal::Signal;
+
+use super::lock::{self, Lock, LockError};
+use super::options::Settings;
+use super::{ResetError, ResetReport};
+use crate::agent;
+
+/// A daemon ends within this time after SIGTERM, and at once after SIGKILL.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(30);
+/// Killed processes end within this time.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does it.
+pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
+    end_daemon(settings)?;
+    let lock = Lock::acquire(&settings.directories)?;
+    let mut done = Done::default();
+    remove_pods(settings, &mut done);
+    super::network::reset(settings, &mut done);
+    remove_mounts(settings, &mut done);
+    let directories = &settings.directories;
+    for (path, what) in [(&directories.state_dir, "store, images and logs"), (&directories.run_dir, "run directory")] {
+        // A run directory that has only just been made for the lock was not there before.
+        let fresh = path == &directories.run_dir && !lock.found_directory();
+        match remove_tree(path) {
+            Ok(true) if !fresh => done.removed.push(format!("{what} `{}`", path.display())),
+            Ok(_) => {}
+            Err(error) => done.problems.push(format!("cannot remove `{}`: {error}", path.display())),
+        }
+    }
+    drop(lock);
+    if done.problems.is_empty() {
+        return Ok(ResetReport { removed: done.removed });
+    }
+    Err(ResetError::Left { removed: done.removed, problems: done.problems })
+}
+
+/// What became of the steps.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// lines for the person who asked
+    pub(super) removed: Vec<String>,
+    /// what is still there, and why
+    pub(super) problems: Vec<String>,
+}
+
+impl Done {
+    /// Notes so many of a thing, if there were any; `things` is the plural.
+    pub(super) fn count(&mut self, number: usize, thing: &str, things: &str) {
+        match number {
+            0 => {}
+            1 => self.removed.push(format!("1 {thing}")),
+            _ => self.removed.push(format!("{number} {things}")),
+        }
+    }
+}
+
+/// Ends the daemon that serves these directories, if one does. Its pods are ended after it: it must not start them again.
+fn end_daemon(settings: &Settings) -> Result<(), ResetError> {
+    let Some(daemon) = lock::running(&settings.directories) else { return Ok(()) };
+    let failed = |source: io::Error| ResetError::Daemon { pid: daemon.pid, source };
+    let Some(process) = PidFd::open(daemon.pid).map_err(failed)? else { return Ok(()) };
+    if !daemon.is_alive() {
+        return Ok(());
+    }
+    process.signal(Signal::SIGTERM).map_err(failed)?;
+    if process.wait(DAEMON_PATIENCE).map_err(failed)? {
+        return Ok(());
+    }
+    process.signal(Signal::SIGKILL).map_err(failed)?;
+    if process.wait(KILL_PATIENCE).map_err(failed)? {
+        return Ok(());
+    }
+    Err(LockError::Held { run_dir: settings.directories.run_dir.clone(), daemon: Some(daemon) }.into())
+}
+
+fn remove_pods(settings: &Settings, done: &mut Done) {
+    let mut pods: BTreeSet<String> = agent::directories(&settings.directories.pods()).into_iter().collect();
+    // A shim that hangs before it has entered its cgroup is known only by its process.
+    for uid in &pods {
+        if let Err(error) = kill_shim(&settings.directories.pods().join(uid)) {
+            done.problems.push(format!("the shim of pod {uid} is left: {error}"));
+        }
+    }
+    let hierarchies = match Hierarchies::observe() {
+        Ok(hierarchies) => hierarchies,
+        Err(CgroupError::NotMounted) => return,
+        Err(error) => return done.problems.push(agent::with_causes(&error)),
+    };
+    let parent = &settings.cgroup_parent;
+    let named = hierarchies.children(parent);
+    pods.extend(named.iter().filter_map(|name| name.strip_prefix("pod")).map(str::to_owned));
+    let removed = hierarchies.kill(parent, KILL_PATIENCE).and_then(|()| hierarchies.remove(parent, KILL_PATIENCE));
+    if let Err(error) = removed {
+        done.problems.push(agent::with_causes(&error));
+    }
+    done.count(pods.len(), "pod", "pods");
+}
+
+fn kill_shim(directory: &Path) -> io::Result<()> {
+    let Some(shim) = agent::shim_process(directory) else { return Ok(()) };
+    let Some(process) = PidFd::open(shim.pid)? else { return Ok(()) };
+    if !shim.is_alive() {
+        return Ok(());
+    }
+    process.signal(Signal::SIGKILL)?;
+    match process.wait(KILL_PATIENCE)? {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("process {} does not end", shim.pid))),
+    }
+}
+
+fn remove_mounts(settings: &Settings, done: &mut Done) {
+    for directory in [&settings.directories.run_dir, &settings.directories.state_dir] {
+        if let Err(error) = mount::ensure_none_below(directory) {
+            done.problems.push(agent::with_causes(&error));
+        }
+    }
+}
+
+/// Whether there was anything. What is still being written by a process that has just been killed is waited for.
+fn remove_tree(path: &Path) -> io::Result<bool> {
+    let deadline = Instant::now() + KILL_PATIENCE;
+    loop {
+        match fs::remove_dir_all(path) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
