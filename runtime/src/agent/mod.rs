@@ -132,6 +132,8 @@ struct Entry {
     images: BTreeMap<String, ImageRef>,
     write: Write,
     dirty: bool,
+    /// an earlier daemon started its shim
+    adopted: bool,
     /// when something is due without any news
     due: Option<Duration>,
 }
@@ -172,7 +174,7 @@ impl Agent {
             let names = containers.map(|container| container.name.clone()).collect();
             let policy = policy.unwrap_or(minipod_protocol::shim::RestartPolicy::Always);
             let life = Life::adopted(names, policy, record.run, record.past.clone());
-            self.pods.insert(uid.clone(), Entry::new(None, life));
+            self.pods.insert(uid.clone(), Entry { adopted: true, ..Entry::new(None, life) });
             let sender = self.sender.clone();
             tokio::spawn(async move {
                 match Shim::find(&directory, &uid).await {
@@ -235,8 +237,15 @@ impl Agent {
         entry.dirty = true;
         match what {
             What::Life(event) => {
-                if let (Event::State(new), Some(pod)) = (&event, &entry.pod) {
-                    tell::state_changed(&self.effects.recorder, pod, entry.life.state(), new);
+                let old = entry.life.state();
+                if let (Event::State(new), Some(pod)) = (&event, &entry.pod)
+                    // What an adopted shim says first has been told by the daemon before.
+                    && (old.is_some() || !entry.adopted)
+                {
+                    tell::state_changed(&self.effects.recorder, pod, old, new);
+                }
+                if matches!(event, Event::ShimEnded(_)) {
+                    entry.adopted = false;
                 }
                 entry.life.apply(event, now, wall);
             }
@@ -332,7 +341,7 @@ impl Agent {
 
 impl Entry {
     fn new(pod: Option<Arc<Pod>>, life: Life) -> Self {
-        Self { pod, life, images: BTreeMap::new(), write: Write::Idle, dirty: true, due: None }
+        Self { pod, life, images: BTreeMap::new(), write: Write::Idle, dirty: true, adopted: false, due: None }
     }
 
     /// What the pod's status must change to say how it is.

@@ -375,7 +375,8 @@ fn conditions(
         _ if incomplete.is_empty() && unready.is_empty() => Verdict::Yes,
         _ => Verdict::No("ContainersNotReady", format!("containers with unready status: [{}]", names(&unready))),
     };
-    let sandbox = view.state.is_some() && has_network && !view.ended;
+    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let sandbox = view.state.is_some() && (has_network || host_network) && !view.ended;
     let all = [
         ("PodReadyToStartContainers", if sandbox { Verdict::Yes } else { Verdict::Bare }),
         ("Initialized", initialized),

@@ -37,8 +37,7 @@ fn news(before: Option<&ContainerState>, now: &ContainerState) -> Vec<(Tone, &'s
         return Vec::new();
     }
     match &now.phase {
-        // A pod that was adopted started its containers under an earlier daemon.
-        Phase::Running { .. } if before.is_some() => vec![
+        Phase::Running { .. } => vec![
             (Tone::Normal, "Created", format!("Created container: {name}")),
             (Tone::Normal, "Started", format!("Started container {name}")),
         ],
@@ -48,7 +47,7 @@ fn news(before: Option<&ContainerState>, now: &ContainerState) -> Vec<(Tone, &'s
         Phase::Waiting(failure) if failure.reason == "CreateContainerError" => {
             vec![(Tone::Warning, "Failed", format!("Error: {}", failure.message))]
         }
-        Phase::Terminated(end) if end.reason == "StartError" && before.is_some() => {
+        Phase::Terminated(end) if end.reason == "StartError" => {
             vec![(Tone::Warning, "Failed", format!("Error: {}", end.message))]
         }
         _ => Vec::new(),
@@ -72,7 +71,7 @@ mod tests {
         let reasons = |before, now| news(before, now).into_iter().map(|(_, reason, _)| reason).collect::<Vec<_>>();
         assert_eq!(reasons(Some(&waiting), &running), ["Created", "Started"]);
         assert!(reasons(Some(&running), &running).is_empty());
-        assert!(reasons(None, &running).is_empty(), "adopted, not started");
+        assert_eq!(reasons(None, &running), ["Created", "Started"]);
     }
 
     #[test]

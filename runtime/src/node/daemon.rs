@@ -5,23 +5,19 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use kube::Client;
 use minipod_api::Server;
 use minipod_image::Images;
-use minipod_model::defaults::CLUSTER_DNS_OFFSET;
-use netd::Netd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{self, Machine};
-use super::options::{HostFirewall, Settings};
-use super::{ServeError, register};
+use super::options::Settings;
+use super::{ServeError, addresses, network, register};
 use crate::agent;
 
 /// Where registry mirrors are looked for unless `--registries` says so.
@@ -43,27 +39,27 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let server = open_server(&settings).await?;
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");
-    let addresses = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
-    let ranges = register::register(&client, &settings, &machine, &addresses, &hostname).await?;
+    let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
+    let ranges = register::register(&client, &settings, &machine, &node_ips, &hostname).await?;
 
-    let netd = Netd::start(&netd_options(&settings, &addresses, ranges), client.clone()).await?;
+    let netd = network::start(&settings, &node_ips, ranges, client.clone()).await?;
     let images = open_images(&settings)?;
     let config = agent::Config {
         node_name: settings.node_name.clone(),
         hostname: hostname.clone(),
-        node_ips: addresses.clone(),
+        node_ips: node_ips.clone(),
         directories: directories.clone(),
         cgroup_parent: settings.cgroup_parent.clone(),
-        cluster_dns: cluster_dns(&settings),
+        cluster_dns: addresses::cluster_dns(&settings),
         shim: program("MINIPOD_SHIM", "minipod-shim"),
     };
     let stop = CancellationToken::new();
     let mut agent = tokio::spawn(agent::run(client.clone(), images, config, stop.clone()));
     let controllers = tokio::spawn(minipod_controllers::run(client.clone(), settings.node_name.clone(), stop.clone()));
     let api = server.serve_unix(&directories.api_socket(), stop.clone()).await?;
-    let ready = |ready| register::write_status(&client, &settings, &machine, &addresses, &hostname, Some(ready));
+    let ready = |ready| register::write_status(&client, &settings, &machine, &node_ips, &hostname, Some(ready));
     ready(true).await?;
-    tracing::info!(node = settings.node_name, ?addresses, socket = %directories.api_socket().display(), "node ready");
+    tracing::info!(node = settings.node_name, ?node_ips, socket = %directories.api_socket().display(), "node ready");
 
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     let ended = loop {
@@ -109,7 +105,8 @@ fn on_signal(kind: SignalKind) -> Result<Signal, ServeError> {
 async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
     let state_dir = &settings.directories.state_dir;
     private_directory(state_dir)?;
-    let config = minipod_api::Config { store: settings.directories.store(), service_cidrs: service_cidrs(settings) };
+    let config =
+        minipod_api::Config { store: settings.directories.store(), service_cidrs: addresses::service_cidrs(settings) };
     Ok(Server::open(config).await?)
 }
 
@@ -120,39 +117,6 @@ fn open_images(settings: &Settings) -> Result<Images, ServeError> {
         builtin: Some(program("MINIPOD_HELLO", "minipod-hello")),
     };
     Images::open(options).map_err(|source| ServeError::Images(Box::new(source)))
-}
-
-fn netd_options(settings: &Settings, addresses: &[IpAddr], node_cidrs: Vec<IpNet>) -> netd::Options {
-    netd::Options {
-        node_name: settings.node_name.clone(),
-        node_addresses: addresses.to_vec(),
-        run_dir: settings.directories.run_dir.clone(),
-        state_dir: settings.directories.state_dir.clone(),
-        node_cidrs,
-        cluster_cidrs: settings.cluster_v4.map(IpNet::V4).into_iter().chain(settings.cluster_v6.map(IpNet::V6)).collect(),
-        service_cidrs: service_cidrs(settings),
-        cluster_dns: cluster_dns(settings),
-        iptables: settings.iptables.into(),
-        accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
-        pod_to_node: false,
-    }
-}
-
-fn service_cidrs(settings: &Settings) -> Vec<IpNet> {
-    settings.service_v4.map(IpNet::V4).into_iter().chain(settings.service_v6.map(IpNet::V6)).collect()
-}
-
-/// The cluster DNS: the tenth address of each service range.
-fn cluster_dns(settings: &Settings) -> Vec<IpAddr> {
-    let v4 = settings.service_v4.map(|net| {
-        let first = u32::from(net.network());
-        IpAddr::from(std::net::Ipv4Addr::from(first.saturating_add(CLUSTER_DNS_OFFSET)))
-    });
-    let v6 = settings.service_v6.map(|net| {
-        let first = u128::from(net.network());
-        IpAddr::from(std::net::Ipv6Addr::from(first.saturating_add(CLUSTER_DNS_OFFSET.into())))
-    });
-    v4.into_iter().chain(v6).collect()
 }
 
 /// A program of ours: named by the variable, or beside this one.

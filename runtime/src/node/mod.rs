@@ -3,6 +3,7 @@
 //! Decides the order in which the parts start and stop, and what is left behind: [`serve`] leaves pods, links and
 //! policies as they are when it ends, [`reset`] removes everything that was ever made on this machine.
 
+mod addresses;
 mod daemon;
 pub mod lock;
 mod log;

@@ -1,7 +1,54 @@
-//! The network daemon inside this one.
+//! The network daemon inside this one: its settings, and its reset.
 
-use super::options::Settings;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netd::Netd;
+
+use super::options::{HostFirewall, Settings};
 use super::reset::Done;
+use super::{ServeError, addresses};
+use crate::agent::with_causes;
+
+/// Starts netd; it answers and enforces when this returns.
+pub(super) async fn start(
+    settings: &Settings,
+    node_addresses: &[IpAddr],
+    node_cidrs: Vec<IpNet>,
+    client: kube::Client,
+) -> Result<Netd, ServeError> {
+    let options = netd::Options {
+        node_name: settings.node_name.clone(),
+        node_addresses: node_addresses.to_vec(),
+        run_dir: settings.directories.run_dir.clone(),
+        state_dir: settings.directories.state_dir.clone(),
+        node_cidrs,
+        cluster_cidrs: addresses::cluster_cidrs(settings),
+        service_cidrs: addresses::service_cidrs(settings),
+        cluster_dns: addresses::cluster_dns(settings),
+        iptables: settings.iptables.into(),
+        accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
+        pod_to_node: false,
+    };
+    Ok(Netd::start(&options, client).await?)
+}
 
 /// Removes links, routes, rules and sets, and restores sysctls.
-pub(super) fn reset(_settings: &Settings, _done: &mut Done) {}
+pub(super) fn reset(settings: &Settings, done: &mut Done) {
+    match netd::reset(&settings.directories.state_dir, settings.iptables.into()) {
+        Ok((rules, network)) => {
+            done.count(network.links, "pod link", "pod links");
+            done.count(network.routes, "route", "routes");
+            done.count(network.addresses, "node address", "node addresses");
+            done.count(rules.jumps, "jump", "jumps");
+            done.count(rules.chains, "chain", "chains");
+            done.count(rules.sets, "set", "sets");
+            match network.settings {
+                0 => {}
+                1 => done.removed.push("1 changed sysctl (restored)".to_owned()),
+                more => done.removed.push(format!("{more} changed sysctls (restored)")),
+            }
+        }
+        Err(error) => done.problems.push(with_causes(&error)),
+    }
+}

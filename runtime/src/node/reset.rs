@@ -31,6 +31,10 @@ pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
     remove_pods(settings, &mut done);
     super::network::reset(settings, &mut done);
     remove_mounts(settings, &mut done);
+    if !done.problems.is_empty() {
+        // The files say what is still to be restored.
+        return Err(ResetError::Left { removed: done.removed, problems: done.problems });
+    }
     let directories = &settings.directories;
     for (path, what) in [(&directories.state_dir, "store, images and logs"), (&directories.run_dir, "run directory")] {
         // A run directory that has only just been made for the lock was not there before.
