@@ -298,3 +298,6 @@ fn check_supported(spec: &PodSpec) -> Result<(), Refusal> {
 fn refuse_pod(message: impl Into<String>) -> Refusal {
     Refusal { container: None, message: message.into() }
 }
+
+#[cfg(test)]
+mod tests;

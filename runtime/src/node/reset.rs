@@ -127,23 +127,65 @@ fn kill_shim(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Unmounts what is below the directories. A directory that is a mount point itself was made one by a person.
 fn remove_mounts(settings: &Settings, done: &mut Done) {
     for directory in [&settings.directories.run_dir, &settings.directories.state_dir] {
-        if let Err(error) = mount::ensure_none_below(directory) {
-            done.problems.push(agent::with_causes(&error));
+        let below = match mount::mounts_below(directory) {
+            Ok(below) => below,
+            Err(error) => {
+                done.problems.push(agent::with_causes(&error));
+                continue;
+            }
+        };
+        for path in below.iter().filter(|path| *path != directory) {
+            if let Err(error) = mount::ensure_unmounted(path) {
+                done.problems.push(agent::with_causes(&error));
+            }
         }
     }
 }
 
-/// Whether there was anything. What is still being written by a process that has just been killed is waited for.
+/// Whether there was anything. What is still being written by a process that has just been killed is waited for; a mount point
+/// is only emptied.
 fn remove_tree(path: &Path) -> io::Result<bool> {
     let deadline = Instant::now() + KILL_PATIENCE;
+    let was_empty = is_empty(path);
     loop {
         match fs::remove_dir_all(path) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_empty(path) => return Ok(!was_empty),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Done, remove_tree};
+
+    #[test]
+    fn a_tree_is_removed_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state");
+        fs::create_dir_all(path.join("a/b")).expect("made");
+        assert!(remove_tree(&path).expect("removed"));
+        assert!(!remove_tree(&path).expect("gone already"));
+    }
+
+    #[test]
+    fn counts_are_told_in_words() {
+        let mut done = Done::default();
+        done.count(0, "pod", "pods");
+        done.count(1, "link", "links");
+        done.count(14, "chain", "chains");
+        assert_eq!(done.removed, ["1 link", "14 chains"]);
     }
 }
