@@ -197,6 +197,6 @@ mod tests {
         assert!(start_time(own).expect("read").is_some());
         assert_eq!(start_time(i32::MAX).expect("read"), None);
         assert_eq!(boot_id().expect("read").len(), 36);
-        assert!(since_boot().expect("read") > std::time::Duration::ZERO);
+        assert!(super::since_boot().expect("read") > std::time::Duration::ZERO);
     }
 }
