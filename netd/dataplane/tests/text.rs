@@ -1,0 +1,150 @@
+//! How rules are spelled, and that nothing that `iptables-save` could print stops the reader.
+
+mod sample;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minipod_model::{IpFamily, Protocol};
+use netd_dataplane::index::Indexes;
+use netd_dataplane::name::{ChainName, SetName};
+use netd_dataplane::observed::Observed;
+use netd_dataplane::spec::{Chain, ConnState, Directions, Interface, MarkValue, Match, Reject, Rule, Table, Target};
+use netd_dataplane::text::{jump_text, read_save, restore_text, table_name};
+use netd_dataplane::{Spec, compile};
+use proptest::prelude::*;
+use sample::{addr, facts, net, rich};
+
+fn chain(name: &str) -> ChainName {
+    ChainName::parse(name).expect("a chain's name")
+}
+
+fn set(name: &str) -> SetName {
+    SetName::parse(name).expect("a set's name")
+}
+
+/// The words of one rule, without the comment.
+#[track_caller]
+fn check(family: IpFamily, matches: Vec<Match>, target: Target, expected: &str) {
+    let first = Rule::always(Target::Return);
+    let chains = BTreeMap::from([(chain("MP-X"), Chain::new(vec![first, Rule::new(matches, target)]))]);
+    let text = restore_text(family, Table::Mangle, &chains, &BTreeSet::new());
+    assert_eq!(text.lines().nth(3), Some(format!("-A MP-X {expected}").as_str()), "{text}");
+}
+
+#[test]
+fn rules_are_spelled_as_iptables_reads_them() {
+    let (v4, v6) = (IpFamily::V4, IpFamily::V6);
+    let tcp = || Match::Protocol(Protocol::Tcp);
+    let mark = MarkValue { value: 0x12_0000, mask: 0xffff_0000 };
+    check(v4, vec![Match::In(Interface::AnyPod)], Target::Accept, "-i mpod+ -j ACCEPT");
+    check(v4, vec![Match::NotOut(Interface::Loopback)], Target::Drop, "! -o lo -j DROP");
+    check(v4, vec![Match::Icmp], Target::Drop, "-p icmp -j DROP");
+    check(v6, vec![Match::Icmp], Target::Drop, "-p ipv6-icmp -j DROP");
+    check(
+        v6,
+        vec![Match::Destination(net("fe80::/10")), Match::Icmpv6Type(135), Match::HopLimit(255)],
+        Target::Return,
+        "-p ipv6-icmp -d fe80::/10 -m icmp6 --icmpv6-type 135 -m hl --hl-eq 255 -j RETURN",
+    );
+    check(
+        v4,
+        vec![tcp(), Match::DestinationPorts(vec![(80, 80)])],
+        Target::Return,
+        "-p tcp -m tcp --dport 80 -j RETURN",
+    );
+    check(
+        v4,
+        vec![Match::Protocol(Protocol::Sctp), Match::DestinationPorts(vec![(80, 80), (90, 99)])],
+        Target::Return,
+        "-p sctp -m multiport --dports 80,90:99 -j RETURN",
+    );
+    check(
+        v4,
+        vec![Match::State(BTreeSet::from([ConnState::New, ConnState::Untracked])), Match::NotTranslated],
+        Target::MapMark(set("mp-svc4"), Directions::DstDst),
+        "-m conntrack --ctstate NEW,UNTRACKED -m conntrack ! --ctstate DNAT -j SET --map-set mp-svc4 dst,dst --map-mark",
+    );
+    check(v4, vec![Match::Mark(mark)], Target::Goto(chain("MP-Y")), "-m mark --mark 0x120000/0xffff0000 -g MP-Y");
+    check(
+        v4,
+        vec![Match::Share(1, 4)],
+        Target::Jump(chain("MP-Y")),
+        "-m statistic --mode random --probability 0.250000000 -j MP-Y",
+    );
+    check(
+        v6,
+        vec![tcp()],
+        Target::DestinationNat((addr("fd00::1"), 80).into()),
+        "-p tcp -j DNAT --to-destination [fd00::1]:80",
+    );
+    check(v4, vec![], Target::Remember(set("mp-a-x-4"), 60), "-j SET --add-set mp-a-x-4 src --exist --timeout 60");
+    check(v6, vec![], Target::Reject(Reject::PortUnreachable), "-j REJECT --reject-with icmp6-port-unreachable");
+}
+
+#[test]
+fn a_label_cannot_break_out_of_its_comment() {
+    let evil = Chain::new(vec![Rule::always(Target::Drop)]).labelled("a\" -j ACCEPT\nCOMMIT\n\\");
+    let text = restore_text(IpFamily::V4, Table::Nat, &BTreeMap::from([(chain("MP-X"), evil)]), &BTreeSet::new());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[2].ends_with("a__-j_ACCEPT_COMMIT__\" -j DROP"), "{text}");
+}
+
+/// What `iptables-save` prints of a spec of one family.
+fn saved(spec: &Spec, family: IpFamily) -> String {
+    let mut text = String::new();
+    for table in Table::ALL {
+        let chains: BTreeMap<ChainName, Chain> = spec
+            .chains
+            .iter()
+            .filter(|(key, _)| key.family == family && key.table == table)
+            .map(|(key, chain)| (key.name.clone(), chain.clone()))
+            .collect();
+        let restore = restore_text(family, table, &chains, &BTreeSet::new());
+        let jumps: Vec<String> = spec
+            .jumps
+            .iter()
+            .filter(|jump| jump.family == family && jump.table == table)
+            .map(|jump| format!("-A {} {}\n", netd_dataplane::text::hook_name(jump.hook), jump_text(jump)))
+            .collect();
+        let head = format!("*{}\n", table_name(table));
+        text += &restore.replacen(&head, &format!("{head}:FORWARD ACCEPT [0:0]\n"), 1).replace("COMMIT\n", "");
+        text += &jumps.concat();
+        text += "COMMIT\n";
+    }
+    text
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let spec = compile(&rich(), &facts(), &Indexes::default()).expect("compiles");
+    let mut observed = Observed::default();
+    for family in IpFamily::ALL {
+        read_save(family, &saved(&spec, family), &mut observed);
+    }
+    let wanted = Observed::of(&spec);
+    assert_eq!(observed.chains, wanted.chains);
+    assert_eq!(observed.jumps, wanted.jumps);
+    assert_eq!(observed.indexes(facts().marks), spec.indexes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_stops_the_reader(text: String) {
+        read_save(IpFamily::V4, &text, &mut Observed::default());
+    }
+
+    #[test]
+    fn nothing_that_looks_like_rules_stops_the_reader(words in proptest::collection::vec(
+        prop_oneof![
+            Just("*mangle\n"), Just("*nat\n"), Just("*x\n"), Just(":MP-X - [0:0]\n"), Just(":"), Just("\n"), Just("-A "), Just("MP-X "),
+            Just("FORWARD "), Just("-m mark --mark "), Just("0x1/0x"), Just("0xffff0000 "), Just("-g "), Just("-j MP-X"), Just("/"),
+            Just("-m comment --comment "), Just("\"mp:"), Just("abc:1"), Just(":9\" "), Just("é"),
+        ],
+        0..40,
+    )) {
+        read_save(IpFamily::V6, &words.concat(), &mut Observed::default());
+    }
+}
