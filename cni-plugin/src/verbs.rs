@@ -57,20 +57,28 @@ fn add(environment: &Environment, config: &Config) -> Result<Value, Failure> {
 /// Succeeds also when there is nothing left, and while netd is away: then the release waits in a queue.
 fn del(environment: &Environment, config: &Config) -> Result<(), Failure> {
     let sandbox = sandbox(environment);
+    let Err(failure) = detach(config, &sandbox) else {
+        return Ok(());
+    };
+    if failure.code != TRY_AGAIN_LATER {
+        return Err(failure);
+    }
+    let directory = queue::directory(&config.socket);
+    let queued = queue::put(&directory, &sandbox).map_err(|error| Failure {
+        code: IO,
+        message: format!("{}; the release cannot be queued in `{}` either", failure.message, directory.display()),
+        details: error.to_string(),
+    })?;
+    // A netd that came up meanwhile may have looked into the queue before.
+    if detach(config, &sandbox).is_ok() {
+        let _removed = std::fs::remove_file(queued);
+    }
+    Ok(())
+}
+
+/// What netd does not know is released already.
+fn detach(config: &Config, sandbox: &Sandbox) -> Result<(), Failure> {
     match done(&config.socket, Request::Detach(sandbox.clone()), OTHER) {
-        Err(failure) if failure.code == TRY_AGAIN_LATER => {
-            let directory = queue::directory(&config.socket);
-            queue::put(&directory, &sandbox).map_err(|error| Failure {
-                code: IO,
-                message: format!(
-                    "{}; the release cannot be queued in `{}` either",
-                    failure.message,
-                    directory.display()
-                ),
-                details: error.to_string(),
-            })
-        }
-        // Unknown to netd: there is nothing left to release.
         Err(failure) if failure.code == netd::Code::UnknownContainer.number() => Ok(()),
         other => other,
     }

@@ -12,6 +12,7 @@ pub mod ipam;
 pub mod links;
 pub mod options;
 pub mod policy_document;
+mod released;
 pub mod routes;
 pub mod socket;
 mod start;

@@ -20,7 +20,7 @@ use crate::engine::{Engine, Parts, Publish};
 use crate::hostnet::{self, HostNet, HostNetError, Removed};
 use crate::options::{Iptables, Options};
 use crate::routes::Ranges;
-use crate::{facts, socket, watch};
+use crate::{facts, released, socket, watch};
 
 /// The node's own resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -118,7 +118,9 @@ impl Netd {
         // An error would mean that the engine has ended; the socket then says so.
         let _ = enforcing.wait_for(|enforcing| *enforcing).await;
         let path = options.socket();
-        let listener = socket::bind(&path).await.map_err(|source| StartError::Socket { path, source })?;
+        let bound = socket::bind(&path).await;
+        let listener = bound.map_err(|source| StartError::Socket { path: path.clone(), source })?;
+        released::carry_out(&path, &handle).await;
         let server = tokio::spawn(socket::serve(listener, handle.clone(), client));
         Ok(Self { engine: handle, thread, watches, server })
     }

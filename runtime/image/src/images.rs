@@ -216,9 +216,9 @@ mod tests {
 
     /// The agent runs pulls as tasks, which only take futures that may change threads. Compiling is the test.
     #[expect(dead_code, reason = "it is only compiled")]
-    fn a_pull_may_be_a_task(images: Images) -> impl Future<Output = ()> + Send + 'static {
-        async move {
+    fn a_pull_may_be_a_task(images: Images) -> Box<dyn Future<Output = ()> + Send> {
+        Box::new(async move {
             let _image = images.ensure("alpine", PullPolicy::Always, Arc::new(Quiet)).await;
-        }
+        })
     }
 }

@@ -13,11 +13,13 @@ pub fn directory(socket: &Path) -> PathBuf {
     socket.with_file_name("released")
 }
 
-/// Queues a release; once more is the same as once.
+/// Queues a release and tells its file; once more is the same as once.
+///
+/// Whoever queues asks netd once more afterwards: a netd that came up in between may have looked here already.
 ///
 /// # Errors
 /// What the file system says.
-pub fn put(directory: &Path, sandbox: &Sandbox) -> io::Result<()> {
+pub fn put(directory: &Path, sandbox: &Sandbox) -> io::Result<PathBuf> {
     fs::create_dir_all(directory)?;
     // Container IDs and interface names have no `/` and no `:`, so this is one file name and means one sandbox.
     let name = format!("{}:{}.json", sandbox.container_id, sandbox.ifname);
@@ -25,7 +27,9 @@ pub fn put(directory: &Path, sandbox: &Sandbox) -> io::Result<()> {
     let mut file = fs::File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(sandbox)?)?;
     file.sync_all()?;
-    fs::rename(&temporary, directory.join(name))
+    let path = directory.join(name);
+    fs::rename(&temporary, &path)?;
+    Ok(path)
 }
 
 /// What is queued, each with the file to remove once it is carried out. Half-written files are passed over.

@@ -36,10 +36,10 @@ impl Drop for Registry {
 
 impl Registry {
     fn start() -> Self {
-        Self::start_with(TempDir::new().expect("temporary directory"), json!({ "addr": "127.0.0.1:0" }))
+        Self::start_with(TempDir::new().expect("temporary directory"), &json!({ "addr": "127.0.0.1:0" }))
     }
 
-    fn start_with(storage: TempDir, http: serde_json::Value) -> Self {
+    fn start_with(storage: TempDir, http: &serde_json::Value) -> Self {
         let config = json!({
             "version": 0.1, "log": { "formatter": "json", "level": "info" },
             "storage": { "filesystem": { "rootdirectory": storage.path().join("data") } },
@@ -388,7 +388,7 @@ async fn pull_over_https(trusted: bool) {
     let certificates = PathBuf::from(std::env::var_os("MINIPOD_TEST_AUTHORITY").expect("set above"));
     let tls = json!({ "certificate": certificates.join("cert.pem"), "key": certificates.join("key.pem") });
     let storage = TempDir::new().expect("temporary directory");
-    let registry = Registry::start_with(storage, json!({ "addr": "127.0.0.1:0", "tls": tls }));
+    let registry = Registry::start_with(storage, &json!({ "addr": "127.0.0.1:0", "tls": tls }));
     registry.push("small:1", &Image::small()).await;
     let node = Node::new();
     let pulled = node.ensure(&format!("{}/small:1", registry.address), PullPolicy::IfNotPresent).await;
