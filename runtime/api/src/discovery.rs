@@ -107,7 +107,7 @@ fn api_root(kind: &Kind) -> String {
     format!("{root}/{}", kind.api_version())
 }
 
-/// The patch of a kind in OpenAPI's form, with the parameters that clients look for.
+/// The patch of a kind in the form of `OpenAPI`, with the parameters that clients look for.
 fn patch_operation(kind: &Kind) -> (String, Value) {
     let namespace = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
     let path = format!("/{}{namespace}/{}/{{name}}", api_root(kind), kind.resource.plural);

@@ -18,9 +18,11 @@ use crate::field::FieldErrors;
 pub(super) struct Pods;
 
 const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
-const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default"];
+const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// What resolvers read (`resolv.conf(5)`, `MAXNS`).
+const MAX_NAMESERVERS: usize = 3;
 
 impl Strategy for Pods {
     type Object = Pod;
@@ -167,6 +169,7 @@ fn validate_spec(spec: &PodSpec, errors: &mut FieldErrors) {
     }
     check_one_of("spec.restartPolicy", spec.restart_policy.as_deref(), RESTART_POLICIES, errors);
     check_one_of("spec.dnsPolicy", spec.dns_policy.as_deref(), DNS_POLICIES, errors);
+    validate_dns(spec, errors);
     check_not_negative("spec.terminationGracePeriodSeconds", spec.termination_grace_period_seconds, errors);
     if let Some(hostname) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
         errors.check("spec.hostname", hostname, dns_label_problem(hostname));
@@ -189,6 +192,31 @@ fn validate_spec(spec: &PodSpec, errors: &mut FieldErrors) {
         check_id(&format!("{field}.runAsGroup"), context.run_as_group, errors);
         for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
             check_id(&format!("{field}.supplementalGroups[{index}]"), Some(*group), errors);
+        }
+    }
+}
+
+fn validate_dns(spec: &PodSpec, errors: &mut FieldErrors) {
+    let config = spec.dns_config.clone().unwrap_or_default();
+    let nameservers = config.nameservers.unwrap_or_default();
+    if spec.dns_policy.as_deref() == Some("None") && nameservers.is_empty() {
+        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+        errors.required("spec.dnsConfig.nameservers", detail);
+    }
+    if nameservers.len() > MAX_NAMESERVERS {
+        let detail = format!("must not have more than {MAX_NAMESERVERS} nameservers");
+        errors.invalid("spec.dnsConfig.nameservers", nameservers.clone(), detail);
+    }
+    for (index, address) in nameservers.iter().enumerate().filter(|(_, address)| address.parse::<IpAddr>().is_err()) {
+        errors.invalid(format!("spec.dnsConfig.nameservers[{index}]"), address.as_str(), "must be a valid IP address");
+    }
+    for (index, search) in config.searches.iter().flatten().enumerate().filter(|(_, search)| *search != ".") {
+        let problem = dns_subdomain_problem(search.trim_end_matches('.'));
+        errors.check(format!("spec.dnsConfig.searches[{index}]"), search, problem);
+    }
+    for (index, option) in config.options.iter().flatten().enumerate() {
+        if option.name.as_deref().unwrap_or_default().is_empty() {
+            errors.required(format!("spec.dnsConfig.options[{index}]"), "must not be empty");
         }
     }
 }
