@@ -5,7 +5,7 @@ use crate::facts::MarkBits;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
 use crate::plan::Entries;
-use crate::spec::{Chain, ChainKey, Content, Jump, SetKind, Spec};
+use crate::spec::{Chain, ChainKey, Content, Jump, Place, SetKind, Spec};
 use crate::text::{chain_hash, jump_text};
 use crate::tree::Leaves;
 
@@ -21,7 +21,7 @@ pub trait Before {
     fn set_names(&self) -> impl Iterator<Item = &SetName>;
     /// A set.
     fn set(&self, name: &SetName) -> Option<SetBefore<'_>>;
-    /// Whether a jump is there, once and in the first position.
+    /// Whether a jump is there, once and in its place.
     fn has_jump(&self, jump: &Jump) -> bool;
     /// All jumps: where they are, and where they lead.
     fn jumps(&self) -> impl Iterator<Item = (HookKey, &ChainName)>;
@@ -67,7 +67,7 @@ impl Before for Observed {
         let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
         let there = self.jumps.get(&hook).into_iter().flatten().filter(|there| there.chain == jump.chain);
         let there: Vec<_> = there.collect();
-        matches!(there.as_slice(), [only] if only.position == 1 && only.text == jump_text(jump))
+        matches!(there.as_slice(), [only] if only.text == jump_text(jump) && (only.position == 1 || jump.place == Place::Last))
     }
 
     fn jumps(&self) -> impl Iterator<Item = (HookKey, &ChainName)> {

@@ -9,7 +9,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedJump, ObservedSet};
 use crate::plan::{Entries, SetEdit, TableRestore};
-use crate::spec::{Chain, ChainKey, Content, Jump, SetKind, SetSpec, Table};
+use crate::spec::{Chain, ChainKey, Content, Jump, Place, SetKind, SetSpec, Table};
 use crate::text::jump_text;
 
 /// What the fake kernel would not do.
@@ -204,7 +204,10 @@ impl Kernel for FakeKernel {
             let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
             let there = self.jumps.entry(hook).or_default();
             there.retain(|other| other.chain != jump.chain);
-            there.insert(0, jump.clone());
+            match jump.place {
+                Place::First => there.insert(0, jump.clone()),
+                Place::Last => there.push(jump.clone()),
+            }
         }
         Ok(())
     }

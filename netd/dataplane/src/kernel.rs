@@ -48,7 +48,7 @@ pub trait Kernel {
     /// refused one are written.
     fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError>;
 
-    /// Makes jumps, each first in its built-in chain and once.
+    /// Makes jumps, each in its place in its built-in chain and once.
     ///
     /// # Errors
     /// A chain is not there; jumps before it are made.

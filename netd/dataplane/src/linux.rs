@@ -13,8 +13,8 @@ use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedSet};
 use crate::plan::{Entries, SetEdit, TableRestore};
-use crate::spec::{Entry, Jump, MarkValue, SetKind, Table};
-use crate::text::{hook_name, jump_matches, read_save, restore_text};
+use crate::spec::{Entry, Jump, MarkValue, Place, SetKind, Table};
+use crate::text::{append_text, hook_name, jump_matches, read_save, restore_text};
 
 /// The kernel of the network namespace in which it was opened. The iptables programs run in the namespace of the calling thread, so the
 /// thread must be in the same one.
@@ -107,7 +107,14 @@ impl Kernel for LinuxKernel {
                     target: jump.chain.to_string(),
                     matches: jump_matches(jump),
                 };
-                rules.ensure_first(family, &there)?;
+                match jump.place {
+                    Place::First => drop(rules.ensure_first(family, &there)?),
+                    Place::Last if rules.positions(family, &there)?.len() == 1 => {}
+                    Place::Last => {
+                        rules.remove_jump(family, &there)?;
+                        rules.restore(family, &append_text(jump))?;
+                    }
+                }
             }
             Ok(())
         })

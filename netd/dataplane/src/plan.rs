@@ -45,7 +45,7 @@ pub enum Step {
     Edit(Vec<SetEdit>),
     /// write chains of some tables; each table is one transaction
     Restore(Vec<TableRestore>),
-    /// make jumps, or put them into the first position, in this order within a family
+    /// make jumps, or put them into their place, in this order within a family
     EnsureJumps(Vec<Jump>),
     /// remove all jumps to a chain of ours from a built-in chain
     RemoveJump {

@@ -78,7 +78,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A rule of ours in a built-in chain. It belongs in the first position.
+/// A rule of ours in a built-in chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jump {
     /// `iptables` or `ip6tables`
@@ -87,10 +87,21 @@ pub struct Jump {
     pub table: Table,
     /// the built-in chain
     pub hook: Hook,
+    /// where in it
+    pub place: Place,
     /// what must hold
     pub matches: Vec<Match>,
     /// our chain
     pub chain: ChainName,
+}
+
+/// The place of a jump in its built-in chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// before everybody else's rules; kept there
+    First,
+    /// after the rules that were there when it was made; not moved afterwards
+    Last,
 }
 
 /// One rule: if all matches hold, the target is done.

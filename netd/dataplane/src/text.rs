@@ -84,6 +84,12 @@ pub fn jump_text(jump: &Jump) -> String {
     rule_text(jump.family, &rule, None).trim_start().to_owned()
 }
 
+/// Input for `iptables-restore --noflush` that puts a jump at the end of its built-in chain.
+#[must_use]
+pub(crate) fn append_text(jump: &Jump) -> String {
+    format!("*{}\n-A {} {}\nCOMMIT\n", table_name(jump.table), hook_name(jump.hook), jump_text(jump))
+}
+
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');

@@ -469,7 +469,15 @@ fn a_host_firewall_that_drops_does_not_stop_what_policy_allows() {
             denied(lab.pod(3), pod_address(1, family), 8080);
             denied(lab.pod(3), node_address(1, family), 9000);
         }
+        // Somebody else forwards as well, and says so.
+        lab.iptables("-I FORWARD 1 -i up1 -o up2 -j ACCEPT");
+        lab.iptables("-I FORWARD 1 -i up2 -o up1 -j ACCEPT");
+        serve(&lab.outside[1], 9000);
+        allowed(&lab.outside[0], addr("203.0.113.1"), 9000);
         lab.iptables("-D FORWARD 1");
+        lab.iptables("-D FORWARD 1");
+        lab.iptables("-D FORWARD 1");
+        denied(&lab.outside[0], addr("203.0.113.1"), 9000);
         lab.iptables("-D INPUT 1");
         facts.host_firewall = HostFirewall::Respect;
         facts.pod_to_node = PodToNode::Allow;

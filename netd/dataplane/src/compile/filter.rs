@@ -7,7 +7,7 @@ use super::Compiler;
 use super::mangle::to_host;
 use crate::facts::HostFirewall;
 use crate::name::ChainName;
-use crate::spec::{Chain, Hook, Interface, Match, Reject, Rule, Table, Target};
+use crate::spec::{Chain, Hook, Interface, Jump, Match, Place, Reject, Rule, Table, Target};
 
 impl Compiler<'_> {
     pub(super) fn filter(&mut self) {
@@ -15,15 +15,14 @@ impl Compiler<'_> {
         let accept = self.facts.host_firewall == HostFirewall::Accept;
 
         let mut forward = self.refused();
-        let pods = if accept { Target::Accept } else { Target::Return };
-        if accept || facts.forwarding_switched_on {
-            forward.push(Rule::new(vec![Match::In(Interface::AnyPod)], pods.clone()));
-            forward.push(Rule::new(vec![Match::Out(Interface::AnyPod)], pods));
-        }
-        if facts.forwarding_switched_on {
-            forward.push(Rule::always(Target::Drop));
+        let pods = [Match::In(Interface::AnyPod), Match::Out(Interface::AnyPod)];
+        if accept {
+            forward.extend(pods.clone().map(|pod| Rule::new(vec![pod], Target::Accept)));
         }
         self.filter_chain(Hook::Forward, "FORWARD", forward);
+        if facts.forwarding_switched_on {
+            self.others(pods);
+        }
 
         let mut input = Vec::new();
         if accept {
@@ -39,6 +38,17 @@ impl Compiler<'_> {
             output.splice(0..0, facts.cluster_dns.map(own));
         }
         self.filter_chain(Hook::Output, "OUTPUT", output);
+    }
+
+    /// What the node would not forward without us. The rule stands last: what others accept explicitly, because they forward as well,
+    /// they accept before it.
+    fn others(&mut self, pods: [Match; 2]) {
+        let mut rules = pods.map(|pod| Rule::new(vec![pod], Target::Return)).to_vec();
+        rules.push(Rule::always(Target::Drop));
+        let chain = ChainName::fixed("OTHERS");
+        self.chain(Table::Filter, chain.clone(), Chain::new(rules));
+        let (family, hook, place) = (self.family, Hook::Forward, Place::Last);
+        self.spec.jumps.push(Jump { family, table: Table::Filter, hook, place, matches: Vec::new(), chain });
     }
 
     /// What is still for a cluster IP has no endpoint.

@@ -21,7 +21,7 @@ use crate::facts::{FamilyFacts, NodeFacts};
 use crate::index::{self, Indexes, OutOfIndexes};
 use crate::name::{ChainName, SetName};
 use crate::spec::{
-    Chain, ChainKey, ConnState, Entry, Hook, Jump, MarkValue, Match, Rule, SetKind, SetSpec, Spec, Table, Target,
+    Chain, ChainKey, ConnState, Entry, Hook, Jump, MarkValue, Match, Place, Rule, SetKind, SetSpec, Spec, Table, Target,
 };
 use crate::tree::Tree;
 
@@ -106,7 +106,7 @@ impl Compiler<'_> {
     }
 
     fn jump(&mut self, table: Table, hook: Hook, matches: Vec<Match>, chain: ChainName) {
-        self.spec.jumps.push(Jump { family: self.family, table, hook, matches, chain });
+        self.spec.jumps.push(Jump { family: self.family, table, hook, place: Place::First, matches, chain });
     }
 
     fn set(&mut self, name: SetName, kind: SetKind, entries: impl IntoIterator<Item = Entry>) {
