@@ -14,7 +14,7 @@ use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
 use netd_dataplane::plan::TableRestore;
 use netd_dataplane::spec::{Chain, Directions, Match, Rule, SetKind, Table, Target};
-use netd_dataplane::{Dataplane, Kernel, LinuxKernel};
+use netd_dataplane::{Dataplane, HostFirewall, Kernel, LinuxKernel, MarkBits, NodeFacts, PodToNode};
 use sample::{changed, facts, little, rich};
 
 /// Runs a test with the real kernel in an empty network namespace, for each variant of iptables.
@@ -233,4 +233,65 @@ fn a_foreign_rule_that_holds_a_chain_or_set_stops_nothing() {
         let wanted = Observed::of(dataplane.spec().expect("was applied"));
         assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
     });
+}
+
+fn mark_bits_can_be_changed(mut kernel: impl Kernel) {
+    let mut other = facts();
+    other.marks = MarkBits::new(0x0fff_0000, 0x1000_0000).expect("bits that can be used");
+    let mut dataplane = Dataplane::adopt(&mut kernel).expect("adopts nothing");
+    dataplane.apply(&rich(), &facts()).expect("applies");
+    dataplane.apply(&rich(), &other).expect("applies");
+    let wanted = Observed::of(dataplane.spec().expect("was applied"));
+    assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
+    drop(dataplane);
+    // The same by a node that was started anew.
+    let mut dataplane = Dataplane::adopt(&mut kernel).expect("adopts");
+    dataplane.apply(&rich(), &facts()).expect("applies");
+    let wanted = Observed::of(dataplane.spec().expect("was applied"));
+    assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
+}
+
+#[test]
+fn mark_bits_can_be_changed_on_the_fake() {
+    mark_bits_can_be_changed(FakeKernel::default());
+}
+
+#[test]
+fn mark_bits_can_be_changed_on_linux() {
+    on_linux(mark_bits_can_be_changed);
+}
+
+fn what_the_node_is_can_change(kernel: impl Kernel) {
+    let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
+    let respect = NodeFacts { host_firewall: HostFirewall::Respect, pod_to_node: PodToNode::Allow, ..facts() };
+    let without_v6 = NodeFacts { v6: None, ..facts() };
+    let mut kubernetes = facts();
+    for part in [&mut kubernetes.v4, &mut kubernetes.v6].into_iter().flatten() {
+        part.service_cidr = None;
+        part.cluster_dns = None;
+        part.forwarding_switched_on = false;
+    }
+    let mut without_services = rich();
+    without_services.services.clear();
+    for (intent, facts) in [
+        (rich(), facts()),
+        (rich(), respect),
+        (without_services, kubernetes),
+        (rich(), without_v6),
+        (changed(), facts()),
+    ] {
+        dataplane.apply(&intent, &facts).expect("applies");
+        let wanted = Observed::of(dataplane.spec().expect("was applied"));
+        assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);
+    }
+}
+
+#[test]
+fn what_the_node_is_can_change_on_the_fake() {
+    what_the_node_is_can_change(FakeKernel::default());
+}
+
+#[test]
+fn what_the_node_is_can_change_on_linux() {
+    on_linux(what_the_node_is_can_change);
 }
