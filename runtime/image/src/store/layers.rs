@@ -14,7 +14,7 @@ use super::lock::{Lock, Mode, lock_alone};
 use super::{Store, StoreError, io_error};
 use crate::compression::decompress;
 use crate::digest::{Digest, DigestReader};
-use crate::unpack::{Limits, Report, UnpackError, unpack};
+use crate::unpack::{Limits, OPAQUE_XATTR, Report, UnpackError, unpack};
 
 /// A layer that is unpacked and not yet visible. Dropped, it is gone.
 #[derive(Debug)]
@@ -129,6 +129,11 @@ impl Store {
         }
         self.link_short(&diff_id)?;
         Ok(diff_id)
+    }
+
+    /// Whether the layer's root hides everything below it. Overlayfs does not look at the mark there.
+    pub(super) fn is_opaque(&self, diff_id: &Digest) -> io::Result<bool> {
+        Ok(xattr::get(self.long_path(diff_id), OPAQUE_XATTR)?.as_deref() == Some(b"y"))
     }
 
     pub(super) fn layer_bytes(&self, diff_id: &Digest) -> u64 {

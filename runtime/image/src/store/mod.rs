@@ -295,6 +295,9 @@ impl Store {
                 return Err(StoreError::LayerMissing { id: id.clone(), layer: layer.clone() });
             }
             layers.push(self.layer_path(layer));
+            if self.is_opaque(layer).map_err(io_error("look at", self.root()))? {
+                break;
+            }
         }
         Ok(ImageRef { id: id.clone(), layers, config })
     }

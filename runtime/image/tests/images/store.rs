@@ -10,6 +10,7 @@ use minipod_image::{Digest, PullPolicy, Reference, StoreError};
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::node::Node;
+use crate::overlay::look;
 
 async fn imported(names: &[&str]) -> Node {
     let node = Node::new();
@@ -114,6 +115,22 @@ fn a_damaged_index_is_refused_and_never_replaced() {
         assert!(error.to_string().contains("index.json") && error.to_string().contains("damaged"), "{error}");
         assert_eq!(fs::read_to_string(&index).expect("kept"), contents);
     }
+}
+
+#[tokio::test]
+async fn an_opaque_root_hides_the_layers_below() {
+    let layers = vec![
+        Layer::new().file("below", "1").finish(),
+        Layer::new().file(".wh..wh..opq", "").file("middle", "2").finish(),
+        Layer::new().file("top", "3").finish(),
+    ];
+    let node = Node::new();
+    let image = Image { layers, settings: serde_json::json!({}) };
+    let path = node.write("image.tar", &image.docker_archive(&["opaque"]));
+    let imported = node.images.import_archive(&path, None).await.expect("imported");
+    assert_eq!(look(&imported[0].image.layers, "echo *"), "middle top\n");
+    let all = node.images.remove("opaque", &BTreeSet::new()).expect("removed");
+    assert_eq!(all.layers.len(), 3);
 }
 
 #[tokio::test]
