@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::command::{Command, Engine as Handle};
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
 use crate::engine::{Engine, Parts, Publish};
-use crate::hostnet::{self, HostNet, HostNetError, Removed};
+use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
 use crate::options::{Iptables, Options};
 use crate::routes::Ranges;
 use crate::{facts, released, socket, watch};
@@ -107,6 +107,7 @@ impl Netd {
             ..netd_policy::Options::new(&options.node_name)
         };
         let facts = facts::gather(options, &host);
+        let forwarding = Forwarding::open(&options.state_dir, host.families())?;
         let (engine, mut enforcing) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
         let (handle, commands) = Handle::channel();
         let thread = thread::Builder::new()
@@ -117,6 +118,8 @@ impl Netd {
         let watches = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
         // An error would mean that the engine has ended; the socket then says so.
         let _ = enforcing.wait_for(|enforcing| *enforcing).await;
+        // Only now: what was not forwarded before must not be forwarded while there are no rules.
+        forwarding.switch_on()?;
         let path = options.socket();
         let bound = socket::bind(&path).await;
         let listener = bound.map_err(|source| StartError::Socket { path: path.clone(), source })?;

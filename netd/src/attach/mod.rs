@@ -220,7 +220,8 @@ impl Attacher {
 
     /// Gives the addresses of a prepared attachment back.
     pub fn cancel(&mut self, prepared: Prepared, now: Duration) {
-        self.ipam.release(&prepared.record.addresses, now);
+        let Prepared { record, .. } = prepared;
+        self.ipam.release(&record.addresses, now);
     }
 
     /// Makes the link. Packets flow as far as gate and policy let them from here on.

@@ -174,7 +174,10 @@ impl Engine {
     fn status(&self) -> Result<(), Error> {
         let refuse = |code, message: String| Err(Error { code, message, details: Vec::new() });
         if let Some(failure) = &self.failure {
-            return refuse(Code::LimitedConnectivity, format!("the kernel does not enforce the newest state: {failure}"));
+            return refuse(
+                Code::LimitedConnectivity,
+                format!("the kernel does not enforce the newest state: {failure}"),
+            );
         }
         if !self.objects.complete() {
             return refuse(Code::NotAvailable, "not every kind of object has been listed yet; try again".into());

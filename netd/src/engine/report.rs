@@ -23,7 +23,9 @@ impl Engine {
             .objects
             .index()
             .problems()
-            .map(|(policy, problem)| format!("{}/{}: {}: {}", policy.namespace, policy.name, problem.path, problem.problem))
+            .map(|(policy, problem)| {
+                format!("{}/{}: {}: {}", policy.namespace, policy.name, problem.path, problem.problem)
+            })
             .collect();
         json!({
             "node": cluster.options.node,

@@ -1,9 +1,10 @@
 //! The node's own network: families, forwarding, the routes beneath the pods' routes, the cluster DNS address.
 //!
-//! Model: [`HostNet::open`] judges the ranges and prepares the node once; [`HostNet::ensure`] makes routes and addresses what they must
+//! Model: [`HostNet::open`] judges the ranges; [`Forwarding`] makes the host a router once the rules are there; [`HostNet::ensure`] makes routes and addresses what they must
 //! be, as often as it is called, and says what it repaired; [`remove_all`] puts everything back. Ownership: routes and rules with protocol
 //! 109, addresses that it gave the loopback device, settings in its journal. Threads: one caller, in the node's network namespace.
 
+mod dropins;
 mod error;
 mod forwarding;
 mod own_addresses;
@@ -15,12 +16,11 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use minipod_kernel::netlink::{Request, Route, Rtnl};
-use minipod_kernel::sysctl::Journal;
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
 
 pub use error::HostNetError;
-pub use forwarding::SwitchedOn;
+pub use forwarding::{Forwarding, SwitchedOn};
 pub use reset::{Removed, remove_all};
 pub use watch::{ChangeWatch, watch_changes};
 
@@ -69,24 +69,26 @@ impl Repaired {
 }
 
 impl HostNet {
-    /// Judges the ranges, leaves out families that this host does not have, and switches forwarding on.
+    /// Judges the ranges and leaves out families that this host does not have. Forwarding is left to [`Forwarding::switch_on`].
     ///
     /// # Errors
-    /// A range overlaps a route of someone else; nothing is changed then. A setting cannot be made.
+    /// A range overlaps a route of someone else; nothing is changed then. A setting cannot be read.
     pub fn open(state_dir: &Path, ranges: &Ranges, dns: &[IpAddr]) -> Result<Self, HostNetError> {
         let mut rtnl = Rtnl::open()?;
         let own = OwnFile::open(&state_dir.join(ADDRESSES_FILE))?;
         let available: Vec<IpFamily> = IpFamily::ALL.into_iter().filter(|f| forwarding::is_available(*f)).collect();
         let ranges = restrict(ranges, &available)?;
+        if !available.contains(&IpFamily::V6) {
+            tracing::info!("this host has no IPv6; pods get IPv4 addresses only");
+        }
         let families: Vec<IpFamily> =
             available.into_iter().filter(|f| ranges.node.iter().any(|r| IpFamily::of(r.addr()) == *f)).collect();
         let (routes, links) = (list_routes(&mut rtnl, &families)?, rtnl.links().map_err(HostNetError::List)?);
         let present = rtnl.addresses(None).map_err(HostNetError::List)?;
         let given = present.iter().filter(|a| own_addresses::is_ours(a, &own.addresses)).map(|a| a.net.addr());
         check_overlap(&ranges, &routes, &given.collect::<Vec<_>>())?;
-        let routes_v6: Vec<Route> = routes.iter().filter(|r| r.family() == IpFamily::V6).cloned().collect();
-        let mut journal = Journal::open(&state_dir.join(JOURNAL_FILE))?;
-        let forwarding = forwarding::ensure(&mut journal, &families, &links, &routes_v6)?;
+        let forwarding = Forwarding::open(state_dir, &families)?.because_of_us()?;
+        dropins::ensure(Path::new("/"))?;
         let mtu = compute_mtu(&links, &routes);
         Ok(Self { rtnl, ranges, dns: dns.to_vec(), families, forwarding, own, mtu })
     }
@@ -103,7 +105,7 @@ impl HostNet {
         &self.ranges
     }
 
-    /// Where forwarding is on because of us, now or since an earlier start.
+    /// Where forwarding is on because of us, since an earlier start or as soon as it is switched on.
     #[must_use]
     pub fn forwarding_switched_on(&self) -> SwitchedOn {
         self.forwarding

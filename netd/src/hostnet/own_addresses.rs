@@ -127,8 +127,8 @@ mod tests {
         let own = address(1, "10.244.0.1/32", 109);
         let all = ["10.96.0.10/32", "fd00:10:96::a/128", "10.244.0.1/32", "fd00:10:244::1/128"];
         assert_eq!(nets(&[], &IpFamily::ALL), all);
-        assert_eq!(nets(&[own.clone()], &IpFamily::ALL), all, "the one that we gave it does not count");
-        assert_eq!(nets(&[uplink.clone()], &[IpFamily::V4]), ["10.96.0.10/32"]);
+        assert_eq!(nets(std::slice::from_ref(&own), &IpFamily::ALL), all, "the one that we gave it does not count");
+        assert_eq!(nets(std::slice::from_ref(&uplink), &[IpFamily::V4]), ["10.96.0.10/32"]);
         let wanted = compute(&dns, &ranges, &[IpFamily::V4], &[uplink.clone(), own.clone()], &BTreeSet::new());
         assert_eq!(changes(&wanted, &[uplink, own], &BTreeSet::new()).len(), 2, "one to add, one to remove");
     }

@@ -8,7 +8,7 @@ use minipod_model::defaults::ROUTE_PROTOCOL;
 use minipod_model::{IpFamily, LinkName};
 
 use super::own_addresses::{OwnFile, is_ours};
-use super::{ADDRESSES_FILE, HostNetError, JOURNAL_FILE};
+use super::{ADDRESSES_FILE, HostNetError, JOURNAL_FILE, dropins};
 
 /// What was removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub fn remove_all(state_dir: &Path) -> Result<Removed, HostNetError> {
     let journal = Journal::open(&state_dir.join(JOURNAL_FILE))?;
     removed.settings = journal.changes().len();
     journal.restore()?;
+    dropins::remove(Path::new("/"))?;
     Ok(removed)
 }
 

@@ -10,7 +10,7 @@ use minipod_kernel::netlink::{AddressFlag, Request, Rtnl};
 use minipod_kernel::netns::NetNs;
 use minipod_protocol::netd::{Attach, Attached, Dns, Sandbox};
 use netd::attach::{AttachError, Attacher, Swept};
-use netd::hostnet::HostNet;
+use netd::hostnet::{Forwarding, HostNet};
 use netd::ipam::Taken;
 use netd::routes::Ranges;
 use tempfile::TempDir;
@@ -69,7 +69,11 @@ impl Node {
     pub(crate) fn host(&self) -> HostNet {
         let dns = [ip("10.96.0.10"), ip("fd00:10:96::a")];
         std::fs::create_dir_all(self.state_dir()).expect("a directory");
-        HostNet::open(&self.state_dir(), &ranges(), &dns).expect("the node's network")
+        let host = HostNet::open(&self.state_dir(), &ranges(), &dns).expect("the node's network");
+        let forwarding = Forwarding::open(&self.state_dir(), host.families()).expect("settings");
+        assert_eq!(forwarding.because_of_us().expect("settings"), host.forwarding_switched_on());
+        forwarding.switch_on().expect("forwarding");
+        host
     }
 }
 

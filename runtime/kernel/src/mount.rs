@@ -55,7 +55,7 @@ pub fn ensure_none_below(directory: &Path) -> Result<(), MountError> {
     mounts_below(directory)?.iter().try_for_each(|point| ensure_unmounted(point))
 }
 
-/// The fifth field of each line, with its octal escapes undone (proc_pid_mountinfo(5)).
+/// The fifth field of each line, with its octal escapes undone (`proc_pid_mountinfo(5)`).
 fn parse(text: &[u8]) -> Vec<PathBuf> {
     text.split(|&b| b == b'\n')
         .filter_map(|line| line.split(|&b| b == b' ').nth(4))
@@ -72,16 +72,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             .flatten()
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &tail[3..] } else { tail };
     }
     bytes
 }

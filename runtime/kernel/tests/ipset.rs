@@ -1,5 +1,4 @@
 //! Sets on the real kernel, each test in a network namespace of its own. Needs root.
-#![expect(clippy::panic, reason = "a test says which of many cases failed")]
 
 use std::net::IpAddr;
 

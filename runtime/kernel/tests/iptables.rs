@@ -1,5 +1,4 @@
 //! The iptables programs in both variants, each test in a network namespace of its own. Needs root and `apt-get install iptables`.
-#![expect(clippy::panic, reason = "a test says which of many cases failed")]
 
 use minipod_kernel::iptables::{Iptables, IptablesError, Jump, Table, Variant};
 use minipod_kernel::netns::NetNs;

@@ -109,6 +109,7 @@ pub(super) fn choose(forced: Option<Variant>) -> Result<Choice, IptablesError> {
 
 /// What speaks for a variant, the weightiest first.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations, compared in this order")]
 struct Use {
     ours: bool,
     kubernetes: bool,

@@ -60,6 +60,9 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
 const FRA_PROTOCOL: u16 = 21;
 
+/// an entry of the route cache
+const RTM_F_CLONED: u32 = 0x200;
+
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTN_UNREACHABLE: u8 = 7;
@@ -353,7 +356,6 @@ pub(super) fn read_route(payload: &[u8]) -> Option<Route> {
     let body = payload.get(RTMSG_LEN..)?;
     let family = family_of(*payload.first()?)?;
     // Entries of the IPv6 route cache (exceptions) are listed among the routes.
-    const RTM_F_CLONED: u32 = 0x200;
     if u32_at(payload, 8)? & RTM_F_CLONED != 0 {
         return None;
     }
