@@ -3,6 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use minipod_kernel::process;
+
 /// Counts from the boot of the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -16,11 +18,7 @@ impl Clock {
     /// # Errors
     /// When `/proc` is not mounted.
     pub fn new() -> io::Result<Self> {
-        let text = std::fs::read_to_string("/proc/uptime")?;
-        let seconds = text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
-        let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-        let seconds = seconds.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable /proc/uptime"))?;
-        Ok(Self { start: Instant::now(), since_boot: Duration::from_secs_f64(seconds) })
+        Ok(Self { start: Instant::now(), since_boot: process::since_boot()? })
     }
 
     /// The time since boot.
