@@ -249,10 +249,11 @@ fn the_lesson_as_printed_with_images_from_a_registry(iptables: Iptables) {
     lab.wait_ready("hello-web");
     wait_for_endpoint(&lab, "hello-web");
     lab.apply(HELLO_ALLOW_FROM_FOO);
-    // The lesson types into the pod's shell; here its standard input is a file.
+    // The lesson types into the shell of the pod; here its standard input is a file. Debian's shell prefers the `wget` that is built
+    // into it, so the path is given.
     let shell = |label: &str| {
         let run = ["run", "-l", label, "--image=alpine", "--restart=Never", "--rm", "-i", "test"];
-        lab.minipod_with_input(&run, "exec wget -qO- --timeout=2 http://hello-web:8080\n")
+        lab.minipod_with_input(&run, "exec /bin/wget -qO- --timeout=2 http://hello-web:8080\n")
     };
     reaches(shell("app=foo"));
     let other = shell("app=other");
