@@ -182,14 +182,15 @@ enum Delete {
 }
 
 impl Life {
-    /// A pod that no shim of this boot runs, as its object describes it.
-    pub(super) fn new(pod: &Pod, now: Timestamp) -> Self {
+    /// A pod that no shim of this boot runs, as its object describes it. `run` counts the shims that it had before.
+    pub(super) fn new(pod: &Pod, run: u32, now: Timestamp) -> Self {
         let status = pod.status.clone().unwrap_or_default();
         let mut life = Self::with_stage(pod, Stage::Preparing { not_before: Duration::ZERO });
         life.past = status::past_of_status(&status, now);
-        life.run = u32::from(status::was_started(&status));
+        let started = status::was_started(&status);
+        life.run = run.max(u32::from(started));
         let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        if terminal || (life.run > 0 && life.policy == RestartPolicy::Never) {
+        if terminal || (started && life.policy == RestartPolicy::Never) {
             life.stage = Stage::Over { state: None, forgotten: true, delete: Delete::NotBefore(Duration::ZERO) };
         }
         life

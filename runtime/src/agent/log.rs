@@ -117,6 +117,13 @@ pub(super) fn find_logs(directory: &Path) -> Vec<(Start, PathBuf)> {
     found
 }
 
+/// How many shims a pod had before, by the logs that they left. `directory` is the one with a directory per container.
+pub(super) fn count_runs(directory: &Path) -> u32 {
+    let containers = super::sweep::directories(directory).into_iter().map(|name| directory.join(name));
+    let runs = containers.flat_map(|container| super::sweep::directories(&container));
+    runs.filter_map(|run| run.parse::<u32>().ok()).max().map_or(0, |run| run.saturating_add(1))
+}
+
 /// A log file that is read from a place on, whole lines at a time.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -211,7 +218,7 @@ mod tests {
 
     use minipod_api::streams::LogOptions;
 
-    use super::{Line, Reader, Start, find_logs, parse_line};
+    use super::{Line, Reader, Start, count_runs, find_logs, parse_line};
 
     const AT: &str = "2026-01-02T03:04:05.000000006Z";
 
@@ -281,12 +288,14 @@ mod tests {
     fn logs_are_found_in_the_order_of_the_starts() {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["0/9.log", "0/10.log", "1/0.log", "1/x", "y/0.log"] {
-            let path = directory.path().join(name);
+            let path = directory.path().join("web").join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");
         }
-        let starts: Vec<Start> = find_logs(directory.path()).into_iter().map(|(start, _)| start).collect();
+        let starts: Vec<Start> = find_logs(&directory.path().join("web")).into_iter().map(|(start, _)| start).collect();
         let start = |run, attempt| Start { run, attempt };
         assert_eq!(starts, [start(0, 9), start(0, 10), start(1, 0)]);
+        assert_eq!(count_runs(directory.path()), 2);
+        assert_eq!(count_runs(&directory.path().join("none")), 0);
     }
 }

@@ -206,6 +206,11 @@ impl Agent {
                 for (_, entry) in self.pods.iter_mut().filter(|(uid, _)| !listed.contains(*uid)) {
                     entry.pod = None;
                 }
+                if !self.synced {
+                    let logs = self.effects.config.directories.logs();
+                    let known = self.pods.keys().cloned().collect();
+                    tokio::task::spawn_blocking(move || sweep::remove_unknown(&logs, &known));
+                }
                 self.synced = true;
                 for entry in self.pods.values_mut() {
                     entry.dirty = true;
@@ -223,7 +228,9 @@ impl Agent {
 
     fn observe_pod(&mut self, pod: Pod) {
         let Some(uid) = pod.uid() else { return };
-        let entry = self.pods.entry(uid).or_insert_with(|| Entry::new(None, Life::new(&pod, Timestamp::now())));
+        let logs = self.effects.config.directories.logs().join(&uid);
+        let new = || Entry::new(None, Life::new(&pod, log::count_runs(&logs), Timestamp::now()));
+        let entry = self.pods.entry(uid).or_insert_with(new);
         if entry.pod.as_ref().is_none_or(|known| version(known) <= version(&pod)) {
             entry.pod = Some(Arc::new(pod));
             entry.dirty = true;

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
 use std::time::Duration;
 
 use minipod_kernel::process::{PidFd, spawn_detached};
@@ -88,7 +89,7 @@ pub(super) struct Shim {
     directory: PathBuf,
     /// of a shim that this daemon started; waited for, so that it leaves no zombie
     child: Option<Child>,
-    process: Option<PidFd>,
+    process: Option<Arc<PidFd>>,
     lines: BufReader<UnixStream>,
 }
 
@@ -130,7 +131,7 @@ impl Shim {
             .map_err(|source| ShimError::Spawn { program: program.to_owned(), source })?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         // Our own child: its number is its own until it is waited for.
-        let process = PidFd::open(pid).ok().flatten();
+        let process = PidFd::open(pid).ok().flatten().map(Arc::new);
         record.process = lock::start_time(pid).ok().flatten().map(|start_time| lock::Daemon { pid, start_time });
         let mut child = child;
         match wait_for_socket(directory, &mut child).await {
@@ -160,39 +161,56 @@ impl Shim {
         if send(&mut stream, &Request::Watch).await.is_err() {
             return Err(last);
         }
-        let process = Some(process);
+        let process = Some(Arc::new(process));
         Ok(Self { directory: directory.to_owned(), child: None, process, lines: BufReader::new(stream) })
     }
 
     /// Waits for the next thing that it says.
     pub(super) async fn next(&mut self) -> Said {
-        let mut text = Vec::new();
-        let read = (&mut self.lines).take(MAX_LINE).read_until(b'\n', &mut text).await;
-        if matches!(read, Ok(length) if length > 0)
-            && let Ok(state) = line::decode::<State>(&text)
-        {
-            return Said::State(Box::new(state));
+        loop {
+            let mut text = Vec::new();
+            let read = (&mut self.lines).take(MAX_LINE).read_until(b'\n', &mut text).await;
+            if matches!(read, Ok(length) if length > 0) {
+                match line::decode::<State>(&text) {
+                    Ok(state) => return Said::State(Box::new(state)),
+                    // Perhaps of another version: the pod is not to suffer for it.
+                    Err(error) => tracing::warn!(%error, "the pod's shim said something unknown"),
+                }
+                continue;
+            }
+            if self.has_ended().await || self.connect_again().await.is_err() {
+                self.kill().await;
+                return Said::Ended(read_state(&self.directory));
+            }
         }
-        self.ended().await;
-        Said::Ended(read_state(&self.directory))
     }
 
-    /// Waits until the process is gone, and kills it where it does not go by itself.
-    async fn ended(&mut self) {
+    /// Waits a while for the end of the process.
+    async fn has_ended(&self) -> bool {
+        let Some(process) = self.process.clone() else { return true };
+        let waited = tokio::task::spawn_blocking(move || process.wait(ENDS_WITHIN));
+        matches!(waited.await, Ok(Ok(true)))
+    }
+
+    /// A shim that goes on without its watcher has had enough of a slow one.
+    async fn connect_again(&mut self) -> io::Result<()> {
+        let mut stream = UnixStream::connect(self.directory.join(files::SOCKET)).await?;
+        send(&mut stream, &Request::Watch).await?;
+        self.lines = BufReader::new(stream);
+        Ok(())
+    }
+
+    /// Kills what is left of the process, and takes the zombie of one that is a child away.
+    async fn kill(&mut self) {
         let (process, child) = (self.process.take(), self.child.take());
-        let waited = tokio::task::spawn_blocking(move || {
-            if let Some(process) = process
-                && !matches!(process.wait(ENDS_WITHIN), Ok(true))
-            {
+        let killed = tokio::task::spawn_blocking(move || {
+            if let Some(process) = process {
                 let _ = process.signal(Signal::SIGKILL);
                 let _ = process.wait(ENDS_WITHIN);
             }
-            if let Some(mut child) = child {
-                // It has ended: this only takes the zombie away.
-                let _ = child.wait();
-            }
+            child.map(|mut child| child.wait())
         });
-        let _ = waited.await;
+        let _ = killed.await;
     }
 }
 

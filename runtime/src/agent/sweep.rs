@@ -19,11 +19,7 @@ pub(super) async fn sweep(config: &Config, cgroups: &Hierarchies) {
     let (config, cgroups) = (config.clone(), cgroups.clone());
     let swept = tokio::task::spawn_blocking(move || {
         let known: BTreeSet<String> = directories(&config.directories.pods()).into_iter().collect();
-        for uid in directories(&config.directories.pod_data()).into_iter().filter(|uid| !known.contains(uid)) {
-            if let Err(error) = fs::remove_dir_all(config.directories.pod_data().join(&uid)) {
-                tracing::warn!(uid, error = with_causes(&error), "writable layers of an earlier pod are left");
-            }
-        }
+        remove_unknown(&config.directories.pod_data(), &known);
         for name in cgroups.children(&config.cgroup_parent) {
             let Some(uid) = name.strip_prefix("pod").filter(|uid| !known.contains(*uid)) else { continue };
             let cgroup = format!("{}/{name}", config.cgroup_parent);
@@ -35,6 +31,15 @@ pub(super) async fn sweep(config: &Config, cgroups: &Hierarchies) {
     });
     if let Err(error) = swept.await {
         tracing::warn!(error = with_causes(&error), "the sweep ended early");
+    }
+}
+
+/// Removes the directories below that are not named by one of the known UIDs.
+pub(super) fn remove_unknown(path: &Path, known: &BTreeSet<String>) {
+    for uid in directories(path).into_iter().filter(|uid| !known.contains(uid)) {
+        if let Err(error) = fs::remove_dir_all(path.join(&uid)) {
+            tracing::warn!(uid, path = %path.display(), error = with_causes(&error), "files of an earlier pod are left");
+        }
     }
 }
 

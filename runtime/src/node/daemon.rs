@@ -61,7 +61,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     ready(true).await?;
     tracing::info!(node = settings.node_name, ?node_ips, socket = %directories.api_socket().display(), "node ready");
 
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),

@@ -73,7 +73,7 @@ fn finished(phase: Phase) -> State {
 
 /// A pod whose shim runs its container.
 fn up(policy: &str) -> Life {
-    let mut life = Life::new(&pod(policy), wall());
+    let mut life = Life::new(&pod(policy), 0, wall());
     assert_eq!(life.decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "a".into() }]);
     assert_eq!(life.decide(Want::Run, true, at(0)), [], "asked once");
     ready(&mut life, "a", at(1));
@@ -139,7 +139,7 @@ fn a_stop_that_the_shim_did_not_take_is_repeated() {
 
 #[test]
 fn a_pod_deleted_before_its_start_starts_nothing() {
-    let mut life = Life::new(&pod("Always"), wall());
+    let mut life = Life::new(&pod("Always"), 0, wall());
     let _ = life.decide(Want::Run, true, at(0));
     clean(&mut life, END, at(1));
     assert_eq!(life.decide(END, true, at(1)), [Action::DeleteObject]);
@@ -149,7 +149,7 @@ fn a_pod_deleted_before_its_start_starts_nothing() {
 
 #[test]
 fn a_pod_deleted_while_its_shim_starts_is_stopped_once_it_runs() {
-    let mut life = Life::new(&pod("Always"), wall());
+    let mut life = Life::new(&pod("Always"), 0, wall());
     let _ = life.decide(Want::Run, true, at(0));
     ready(&mut life, "a", at(0));
     assert_eq!(life.decide(Want::Run, true, at(0)), [Action::Start]);
@@ -235,7 +235,7 @@ fn a_pod_that_was_stopped_from_outside_runs_again_when_it_is_to_run() {
 
 #[test]
 fn a_sandbox_that_could_not_be_made_is_made_again_whatever_the_policy() {
-    let mut life = Life::new(&pod("Never"), wall());
+    let mut life = Life::new(&pod("Never"), 0, wall());
     let _ = life.decide(Want::Run, true, at(0));
     ready(&mut life, "a", at(0));
     let _ = life.decide(Want::Run, true, at(0));
@@ -252,7 +252,7 @@ fn a_sandbox_that_could_not_be_made_is_made_again_whatever_the_policy() {
 
 #[test]
 fn a_failed_start_is_tried_again_without_asking_for_the_image() {
-    let mut life = Life::new(&pod("Always"), wall());
+    let mut life = Life::new(&pod("Always"), 0, wall());
     let _ = life.decide(Want::Run, true, at(0));
     ready(&mut life, "a", at(0));
     let _ = life.decide(Want::Run, true, at(0));
@@ -266,7 +266,7 @@ fn a_failed_start_is_tried_again_without_asking_for_the_image() {
 
 #[test]
 fn a_missing_image_backs_off() {
-    let mut life = Life::new(&pod("Always"), wall());
+    let mut life = Life::new(&pod("Always"), 0, wall());
     let failure = Failure { reason: "ErrImagePull".into(), message: "no route".into() };
     let mut now = at(0);
     let mut seen = Vec::new();
@@ -317,10 +317,10 @@ fn after_a_reboot_pods_start_again_by_their_policy() {
         .expect("a status");
         pod
     };
-    let mut life = Life::new(&with_status("Always"), wall());
+    let mut life = Life::new(&with_status("Always"), 0, wall());
     assert_eq!(life.decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "a".into() }]);
     assert_eq!((life.run(), life.past()["a"].restarts), (1, 5));
-    let mut life = Life::new(&with_status("Never"), wall());
+    let mut life = Life::new(&with_status("Never"), 0, wall());
     assert!(life.has_ended(Want::Run));
     assert_eq!(life.decide(Want::Run, true, at(0)), []);
     assert_eq!(life.decide(END, true, at(0)), [Action::DeleteObject]);
