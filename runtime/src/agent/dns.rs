@@ -106,21 +106,23 @@ fn write(resolver: &Resolver) -> String {
     // glibc reads three name servers.
     let nameservers: Vec<&String> = resolver.nameservers.iter().filter(|word| unique(word)).take(3).collect();
     let search: Vec<&str> = resolver.search.iter().filter(|word| unique(word)).map(String::as_str).collect();
-    let mut text: String = nameservers.iter().map(|address| format!("nameserver {address}\n")).collect();
+    let mut lines: Vec<String> = nameservers.iter().map(|address| format!("nameserver {address}")).collect();
     if !search.is_empty() {
-        text.push_str(&format!("search {}\n", search.join(" ")));
+        lines.push(format!("search {}", search.join(" ")));
     }
     if !resolver.options.is_empty() {
         let option = |(name, value): &(String, Option<String>)| match value {
             Some(value) => format!("{name}:{value}"),
             None => name.clone(),
         };
-        text.push_str(&format!("options {}\n", resolver.options.iter().map(option).collect::<Vec<_>>().join(" ")));
+        lines.push(format!("options {}", resolver.options.iter().map(option).collect::<Vec<_>>().join(" ")));
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are written in place")]
 mod tests {
     use k8s_openapi::api::core::v1::PodSpec;
     use serde_json::json;

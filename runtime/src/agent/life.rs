@@ -198,7 +198,7 @@ impl Life {
 
     /// A pod whose directory was found at start: `run` and `past` are what the daemon before wrote there.
     pub(super) fn adopted(
-        containers: Vec<String>,
+        containers: &[String],
         policy: RestartPolicy,
         run: u32,
         past: BTreeMap<String, Past>,
@@ -220,7 +220,7 @@ impl Life {
         let spec = pod.spec.clone().unwrap_or_default();
         let all = spec.init_containers.iter().flatten().chain(&spec.containers);
         let names: Vec<String> = all.map(|container| container.name.clone()).collect();
-        Self { stage, ..Self::adopted(names, sandbox::restart_policy(&spec), 0, BTreeMap::new()) }
+        Self { stage, ..Self::adopted(&names, sandbox::restart_policy(&spec), 0, BTreeMap::new()) }
     }
 
     /// How many shims the pod has had before the present one.

@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn log(lines: &[&str]) -> String {
-        lines.iter().map(|line| format!("{AT} stdout F {line}\n")).collect()
+        lines.iter().flat_map(|line| [AT, " stdout F ", line, "\n"]).collect()
     }
 
     #[test]

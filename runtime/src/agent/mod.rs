@@ -171,9 +171,9 @@ impl Agent {
             let sandbox = shim::read_sandbox(&directory);
             let policy = sandbox.as_ref().map(|s| s.restart_policy);
             let containers = sandbox.iter().flat_map(|s| s.init_containers.iter().chain(&s.containers));
-            let names = containers.map(|container| container.name.clone()).collect();
+            let names: Vec<String> = containers.map(|container| container.name.clone()).collect();
             let policy = policy.unwrap_or(minipod_protocol::shim::RestartPolicy::Always);
-            let life = Life::adopted(names, policy, record.run, record.past.clone());
+            let life = Life::adopted(&names, policy, record.run, record.past.clone());
             self.pods.insert(uid.clone(), Entry { adopted: true, ..Entry::new(None, life) });
             let sender = self.sender.clone();
             tokio::spawn(async move {

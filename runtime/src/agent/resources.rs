@@ -87,6 +87,7 @@ fn millis(quantity: Quantity) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are written in place")]
 mod tests {
     use k8s_openapi::api::core::v1::PodSpec;
     use minipod_protocol::shim::Resources;

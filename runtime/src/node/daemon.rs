@@ -68,8 +68,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
             _ = interrupt.recv() => break Ok(()),
             ended = &mut agent => break match ended {
                 Ok(Err(error)) => Err(error.into()),
-                Ok(Ok(())) => Err(ServeError::PartEnded { part: "pod agent" }),
-                Err(_) => Err(ServeError::PartEnded { part: "pod agent" }),
+                Ok(Ok(())) | Err(_) => Err(ServeError::PartEnded { part: "pod agent" }),
             },
             _ = heartbeat.tick() => if let Err(error) = ready(true).await {
                 tracing::warn!(%error, "heartbeat not written");

@@ -12,7 +12,7 @@ pub(super) struct Machine {
     /// `/proc/sys/kernel/random/boot_id`
     pub(super) boot_id: String,
     /// `/etc/machine-id`
-    pub(super) machine_id: String,
+    pub(super) id: String,
     /// DMI's product UUID, where it can be read
     pub(super) system_uuid: String,
     /// `uname -r`
@@ -32,7 +32,7 @@ impl Machine {
         let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         Self {
             boot_id: line("/proc/sys/kernel/random/boot_id"),
-            machine_id: line("/etc/machine-id"),
+            id: line("/etc/machine-id"),
             system_uuid: line("/sys/class/dmi/id/product_uuid"),
             kernel_version: line("/proc/sys/kernel/osrelease"),
             os_image: os_release_name(&os_release),

@@ -76,12 +76,11 @@ pub(super) async fn register(
     let api: Api<Node> = Api::all(client.clone());
     let all = api.list(&kube::api::ListParams::default()).await.map_err(failed)?.items;
     let own = all.iter().find(|node| node.name_any() == *name);
-    let ranges = match own.map(pod_cidrs).filter(|ranges| !ranges.is_empty()) {
-        Some(ranges) => check_ranges(ranges, settings)?,
-        None => {
-            let taken: Vec<IpNet> = all.iter().flat_map(pod_cidrs).collect();
-            choose_ranges(settings, &taken)?
-        }
+    let ranges = if let Some(ranges) = own.map(pod_cidrs).filter(|ranges| !ranges.is_empty()) {
+        check_ranges(ranges, settings)?
+    } else {
+        let taken: Vec<IpNet> = all.iter().flat_map(pod_cidrs).collect();
+        choose_ranges(settings, &taken)?
     };
     let labels = labels(settings, hostname);
     let cidrs: Vec<String> = ranges.iter().map(ToString::to_string).collect();
@@ -101,7 +100,7 @@ pub(super) async fn register(
     Ok(ranges)
 }
 
-/// Says in the Node's status what the machine is, and whether the node is ready; `not_ready` is why it is not.
+/// Says in the Node's status what the machine is, and whether the node is ready; `None`: it is starting.
 pub(super) async fn write_status(
     client: &Client,
     settings: &Settings,
@@ -201,7 +200,7 @@ fn compile_status(
             // No part of Kubernetes runs here: the version is the one whose API is served.
             kube_proxy_version: String::new(),
             kubelet_version: format!("v1.36.0+minipod-{}", env!("CARGO_PKG_VERSION")),
-            machine_id: machine.machine_id.clone(),
+            machine_id: machine.id.clone(),
             operating_system: "linux".to_owned(),
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),

@@ -121,10 +121,10 @@ fn kill_shim(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     process.signal(Signal::SIGKILL)?;
-    match process.wait(KILL_PATIENCE)? {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("process {} does not end", shim.pid))),
+    if process.wait(KILL_PATIENCE)? {
+        return Ok(());
     }
+    Err(io::Error::other(format!("process {} does not end", shim.pid)))
 }
 
 /// Unmounts what is below the directories. A directory that is a mount point itself was made one by a person.

@@ -286,7 +286,7 @@ fn a_missing_image_backs_off() {
 
 #[test]
 fn an_adopted_pod_goes_on_and_one_whose_shim_is_gone_is_cleaned() {
-    let adopted = || Life::adopted(vec!["a".into()], RestartPolicy::Always, 1, BTreeMap::new());
+    let adopted = || Life::adopted(&["a".into()], RestartPolicy::Always, 1, BTreeMap::new());
     let mut life = adopted();
     assert_eq!(life.decide(Want::Run, true, at(0)), []);
     life.apply(Event::Started, at(0), wall());

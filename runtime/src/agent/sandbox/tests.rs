@@ -1,5 +1,7 @@
 //! Pods in, what their shims are told out.
 
+#![expect(clippy::needless_pass_by_value, reason = "cases are written in place")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
