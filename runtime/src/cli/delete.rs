@@ -15,6 +15,7 @@ use super::{failure, manifest, out, wait};
 
 /// Options of `delete`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Args {
     /// What to delete: `pod web`, `pod/web svc/web`, or a kind with `-l` or `--all`
     #[arg(value_name = "KIND[/NAME]", required_unless_present = "filename", conflicts_with = "filename")]

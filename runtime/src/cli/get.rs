@@ -15,6 +15,7 @@ use super::{failure, out};
 
 /// Options of `get`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Args {
     /// What to show: `pods`, `pods,svc`, `pod web`, `pod/web svc/web`, `all`
     #[arg(value_name = "KIND[/NAME]", required = true)]

@@ -7,6 +7,7 @@ use kube::api::{ApiResource, DynamicObject};
 
 /// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "`kind` is what Kubernetes calls it")]
 pub(crate) struct Kind {
     /// API group, empty for the core group
     pub(crate) group: &'static str,

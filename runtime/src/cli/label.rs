@@ -89,8 +89,8 @@ impl Args {
         let object = api.get(name).await?;
         let labels = object.metadata.labels.unwrap_or_default();
         if self.list {
-            let lines: String = labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-            out::print(&lines)?;
+            let lines: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            out::print(&lines.concat())?;
         }
         if changes.is_empty() {
             return Ok(());
@@ -188,7 +188,6 @@ mod tests {
     }
 
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
     fn check(change: &str, overwrite: bool, patch: Value, word: &str) {
         let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         let (_, changes) = split(&words(&["pod", "web", change])).expect("read");

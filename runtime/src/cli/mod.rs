@@ -143,7 +143,7 @@ impl Cli {
 impl Command {
     async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Run(args) => args.run(context).await,
+            Self::Run(args) => Box::pin(args.run(context)).await,
             Self::Apply(args) => args.run(context).await,
             Self::Create(args) => args.run(context).await,
             Self::Get(args) => args.run(context).await,

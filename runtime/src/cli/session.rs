@@ -129,7 +129,6 @@ mod tests {
     use super::conclude;
 
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
     fn check(status: Value, expected: Option<(&str, u8)>) {
         let status = serde_json::from_value(status).expect("a status");
         let end = conclude(Some(status)).err().map(|e| report(&e));

@@ -23,6 +23,7 @@ use super::table::Table;
 
 /// How wide a table is and what it begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Layout {
     /// `-o wide`
     pub(crate) wide: bool,

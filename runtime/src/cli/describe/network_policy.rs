@@ -93,7 +93,7 @@ fn port(port: &NetworkPolicyPort) -> String {
 fn peers(word: &str, end: &str, peers: Option<&[NetworkPolicyPeer]>) -> String {
     match peers {
         None | Some([]) => format!("    {word}: <any> (traffic not restricted by {end})\n"),
-        Some(peers) => peers.iter().map(|p| format!("    {word}:\n{}", peer(p))).collect(),
+        Some(peers) => peers.iter().map(|p| format!("    {word}:\n{}", peer(p))).collect::<Vec<_>>().concat(),
     }
 }
 

@@ -35,7 +35,9 @@ pub(super) fn describe(pod: &Pod, happened: &[Event], now: jiff::Timestamp) -> S
         [] => text.field(0, "IPs", "<none>"),
         ips => {
             text.line("IPs:");
-            ips.iter().for_each(|ip| text.line(ip));
+            for ip in ips {
+                text.line(ip);
+            }
         }
     }
     if let Some(init) = spec.init_containers.as_deref().filter(|c| !c.is_empty()) {
@@ -153,7 +155,9 @@ fn resources(text: &mut Text, resources: Option<&ResourceRequirements>) {
         let values = values.as_ref().unwrap_or(&empty);
         if !values.is_empty() {
             text.line(format!("    {name}:"));
-            values.iter().for_each(|(key, value)| text.field(6, key, &value.0));
+            for (key, value) in values {
+                text.field(6, key, &value.0);
+            }
         }
     }
 }

@@ -107,8 +107,8 @@ impl Args {
                 out::print(&imported_lines(&images.import_rootfs(&path, &name, settings).await?))
             }
             Command::Ls { quiet: true } => {
-                let ids: String = images.list()?.iter().map(|image| format!("{}\n", image.id)).collect();
-                out::print(&ids)
+                let ids: Vec<String> = images.list()?.iter().map(|image| format!("{}\n", image.id)).collect();
+                out::print(&ids.concat())
             }
             Command::Ls { quiet: false } => out::print(&table(&images.list()?).render()),
             Command::Rm { images: names } => rm::run(context, &images, &names).await,
@@ -157,7 +157,7 @@ fn imported_lines(imported: &Imported) -> String {
     let id = &imported.image.id;
     match imported.names.as_slice() {
         [] => format!("imported {id}\n"),
-        names => names.iter().map(|name| format!("imported {name}: {id}\n")).collect(),
+        names => names.iter().map(|name| format!("imported {name}: {id}\n")).collect::<Vec<_>>().concat(),
     }
 }
 

@@ -18,11 +18,9 @@ pub(super) async fn run(context: &Context, images: &Images, names: &[String]) ->
     for name in names {
         match images.remove(name, &in_use) {
             Ok(removed) => {
-                let mut lines: String = removed.names.iter().map(|name| format!("untagged {name}\n")).collect();
-                if let Some(id) = removed.image {
-                    lines += &format!("deleted {id}\n");
-                }
-                out::print(&lines)?;
+                let untagged = removed.names.iter().map(|name| format!("untagged {name}\n"));
+                let deleted = removed.image.iter().map(|id| format!("deleted {id}\n"));
+                out::print(&untagged.chain(deleted).collect::<Vec<_>>().concat())?;
             }
             Err(error) => errors.push(error.into()),
         }
@@ -38,7 +36,7 @@ async fn in_use(context: &Context) -> anyhow::Result<BTreeSet<Digest>> {
             Ok(pods.items.iter().flat_map(image_ids).collect())
         }
         Err(error @ ConnectError::NoDaemon { .. }) => {
-            let pods = fs::read_dir(context.directories.pods()).map(Iterator::count).unwrap_or(0);
+            let pods = fs::read_dir(context.directories.pods()).map_or(0, Iterator::count);
             anyhow::ensure!(pods == 0, "{pods} pods run without their daemon, and only it knows their images: {error}");
             Ok(BTreeSet::new())
         }

@@ -1,4 +1,4 @@
-//! JSONPath templates as kubectl has them: text with `{...}` parts.
+//! `JSONPath` templates as kubectl has them: text with `{...}` parts.
 //!
 //! What is understood: fields (`.metadata.name`, `['a.b']`), everything (`[*]`, `.*`), one item (`[0]`, `[-1]`), slices (`[0:2]`, `[::2]`),
 //! descent (`..name`), filters (`[?(@.name=="x")]`), literals (`{"\n"}`) and `{range ...}{end}`. Anything else is refused when the
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn filters() {
         check(r#"{.items[?(@.metadata.name=="b")].n}"#, "2.5");
-        check(r#"{.items[*].ports[?(@.name == 'dns')].port}"#, "53");
+        check(r"{.items[*].ports[?(@.name == 'dns')].port}", "53");
         check("{.items[?(@.n>1)].metadata.name}", "b");
         check("{.items[?(@.n<=1)].metadata.name}", "a");
         check("{.items[?(@.ok)].metadata.name}", "a");

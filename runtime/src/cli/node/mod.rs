@@ -97,6 +97,6 @@ fn reset(yes: bool, options: &Options) -> anyhow::Result<()> {
     if report.removed.is_empty() {
         return out::print("nothing to remove\n");
     }
-    let lines: String = report.removed.iter().map(|line| format!("removed {line}\n")).collect();
-    out::print(&lines)
+    let lines: Vec<String> = report.removed.iter().map(|line| format!("removed {line}\n")).collect();
+    out::print(&lines.concat())
 }

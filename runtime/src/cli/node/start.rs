@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<(
         return out::print(&format!("node is already running (process {pid})\n"));
     }
     options.check("localhost")?;
-    let arguments = as_foreground(std::env::args_os().skip(1).collect())
+    let arguments = as_foreground(&std::env::args_os().skip(1).collect::<Vec<_>>())
         .context("cannot tell the options of `node start` from the command line")?;
     let pid = start(directories, arguments).await?;
     out::print(&format!("node started (process {pid}, log: {})\n", directories.log_file().display()))
@@ -61,10 +61,10 @@ pub(crate) async fn ensure_running(context: &Context) -> anyhow::Result<Client> 
 }
 
 /// The same command line with `run` in the place of `start`.
-fn as_foreground(arguments: Vec<OsString>) -> Option<Vec<OsString>> {
+fn as_foreground(arguments: &[OsString]) -> Option<Vec<OsString>> {
     let program: OsString = "minipod".into();
     arguments.iter().enumerate().filter(|(_, word)| *word == "start").find_map(|(index, _)| {
-        let mut arguments = arguments.clone();
+        let mut arguments = arguments.to_vec();
         arguments[index] = "run".into();
         let cli = Cli::try_parse_from(std::iter::once(&program).chain(&arguments)).ok()?;
         matches!(cli.command, CliCommand::Node(super::Args { command: super::Command::Run(_) })).then_some(arguments)
@@ -156,9 +156,9 @@ mod tests {
     fn the_options_of_start_are_passed_on() {
         let words = |words: &[&str]| words.iter().map(|w| OsString::from(*w)).collect::<Vec<_>>();
         assert_eq!(
-            as_foreground(words(&["--run-dir", "/start", "node", "start", "--node-name", "start"])),
+            as_foreground(&words(&["--run-dir", "/start", "node", "start", "--node-name", "start"])),
             Some(words(&["--run-dir", "/start", "node", "run", "--node-name", "start"]))
         );
-        assert_eq!(as_foreground(words(&["node", "stop"])), None);
+        assert_eq!(as_foreground(&words(&["node", "stop"])), None);
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
 /// Name, readiness, ranges.
 fn node_line(node: &Node) -> String {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let ready = conditions.filter(|c| c.type_ == "Ready").map(|c| match c.status.as_str() {
+    let mut ready = conditions.filter(|c| c.type_ == "Ready").map(|c| match c.status.as_str() {
         "True" => "Ready".to_owned(),
         _ => format!("NotReady: {}", c.message.as_deref().unwrap_or_default()),
     });
@@ -45,7 +45,7 @@ fn node_line(node: &Node) -> String {
     format!(
         "Name:    {} ({}; pods {})",
         node.metadata.name.as_deref().unwrap_or_default(),
-        ready.last().unwrap_or_else(|| "Unknown".to_owned()),
+        ready.next().unwrap_or_else(|| "Unknown".to_owned()),
         if ranges.is_empty() { "without a range".to_owned() } else { ranges.join(", ") }
     )
 }

@@ -130,10 +130,7 @@ fn peers(peers: &RulePeers, own: &str) -> String {
 fn peer(peer: &Peer, own: &str) -> String {
     match peer {
         Peer::Pods { namespaces, pods } => {
-            let pods = match pods.is_everything() {
-                true => "all pods".to_owned(),
-                false => format!("pods {pods}"),
-            };
+            let pods = if pods.is_everything() { "all pods".to_owned() } else { format!("pods {pods}") };
             let namespaces = match namespaces {
                 PeerNamespaces::Own => format!("namespace {own}"),
                 PeerNamespaces::Selected(selector) => namespaces_text(selector),

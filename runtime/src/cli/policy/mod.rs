@@ -108,12 +108,12 @@ async fn describe_policy(client: &Client, context: &Context, name: &str) -> anyh
     let object = api.get(name).await?;
     let policy = Policy::read(&object);
     let pods = pods(client, Some(context.namespace())).await?;
-    let mut text = describe::describe_network_policy(&object);
-    text += &format!("Selected pods: {}\n", isolation::selected(&policy, &pods));
+    out::print(&describe::describe_network_policy(&object))?;
+    out::print(&format!("Selected pods: {}\n", isolation::selected(&policy, &pods)))?;
     for problem in &policy.problems {
-        text += &format!("Not understood, allows nothing: {problem}\n");
+        out::print(&format!("Not understood, allows nothing: {problem}\n"))?;
     }
-    out::print(&text)
+    Ok(())
 }
 
 async fn policies(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<NetworkPolicy>> {

@@ -1,7 +1,7 @@
 //! A person with a new pod: waits until its container runs, joins its streams, ends as it ends, and cleans up.
 //!
-//! Nothing that the container printed before the session began is lost: without a terminal its output comes from its log; with
-//! one, a container that has already ended is shown by its log.
+//! Nothing that the container printed before the session began is lost: for a container with a terminal the shim keeps it for the
+//! first session, the output of one without comes from its log, and so does that of one that has already ended.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, DeleteParams, LogParams};
@@ -61,11 +61,9 @@ async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     }
     match pods.attach(name, &session::params(name, true, true)).await {
         Ok(process) => session::join(process, true).await.map(drop),
-        // It may have ended meanwhile; then its log has everything.
-        Err(error) => match pods.get(name).await {
-            Ok(pod) if container::is_completed(&pod) => print_log(pods, name).await,
-            _ => Err(error.into()),
-        },
+        // It has ended meanwhile.
+        Err(kube::Error::Api(status)) if status.code == 400 => print_log(pods, name).await,
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{dns_hint, node, out};
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Args {
     /// Name of the pod
     name: String,
@@ -143,7 +144,7 @@ impl Args {
     }
 
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let objects = objects::objects(&self, context.namespace())?;
+        let objects = objects::objects(&self, context.given_namespace())?;
         if self.dry_run == DryRun::Client {
             let created = [Some((&POD, objects.pod)), objects.service.map(|service| (&SERVICE, service))];
             return self.print_dry_run(created.into_iter().flatten());

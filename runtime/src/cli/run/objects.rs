@@ -18,18 +18,23 @@ pub(super) struct Objects {
     pub(super) service: Option<Value>,
 }
 
-/// The objects for these options, in `namespace`.
+/// The objects for these options; they name their namespace only if one was asked for.
 ///
 /// # Errors
 /// Options that contradict each other or cannot be read.
-pub(super) fn objects(args: &Args, namespace: &str) -> anyhow::Result<Objects> {
+pub(super) fn objects(args: &Args, namespace: Option<&str>) -> anyhow::Result<Objects> {
     check(args)?;
     let labels = match pairs("label", &args.labels)? {
         labels if labels.is_empty() => BTreeMap::from([("run".to_owned(), args.name.clone())]),
         labels => labels,
     };
     let annotations = pairs("annotation", &args.annotations)?;
-    let mut metadata = json!({"name": args.name, "namespace": namespace, "labels": labels});
+    let mut metadata = json!({"name": args.name, "labels": labels});
+    let mut service_metadata = json!({"name": args.name});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+        service_metadata["namespace"] = json!(namespace);
+    }
     if !annotations.is_empty() {
         metadata["annotations"] = json!(annotations);
     }
@@ -45,7 +50,7 @@ pub(super) fn objects(args: &Args, namespace: &str) -> anyhow::Result<Objects> {
         Some(port) if args.expose => Some(json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": args.name, "namespace": namespace},
+            "metadata": service_metadata,
             "spec": {"ports": [{"port": port, "protocol": "TCP", "targetPort": port}], "selector": labels},
         })),
         _ => None,
@@ -109,7 +114,7 @@ mod tests {
     fn made(line: &str) -> anyhow::Result<Objects> {
         let cli = Cli::try_parse_from(["minipod", "run"].into_iter().chain(line.split_whitespace()))?;
         let Command::Run(args) = cli.command else { anyhow::bail!("not `run`") };
-        objects(&args, "default")
+        objects(&args, None)
     }
 
     #[track_caller]
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!(
             objects.pod,
             json!({"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "hello-web", "namespace": "default", "labels": {"app": "hello"}},
+                "metadata": {"name": "hello-web", "labels": {"app": "hello"}},
                 "spec": {"containers": [{"name": "hello-web", "image": "gcr.io/google-samples/hello-app:1.0",
                                          "ports": [{"containerPort": 8080}]}],
                          "dnsPolicy": "ClusterFirst", "restartPolicy": "Always"}})
@@ -137,7 +142,7 @@ mod tests {
         assert_eq!(
             objects.service,
             Some(json!({"apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": "hello-web", "namespace": "default"},
+                "metadata": {"name": "hello-web"},
                 "spec": {"ports": [{"port": 8080, "protocol": "TCP", "targetPort": 8080}], "selector": {"app": "hello"}}}))
         );
     }
