@@ -58,6 +58,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("cat", small::cat),
     ("id", small::id),
     ("hostname", small::hostname),
+    ("now", small::now),
     ("exit", small::exit),
     ("true", small::yes),
     ("false", small::no),

@@ -27,11 +27,13 @@ pub const HELLO_APP: &str = "minipod.local/hello-app:1.0";
 pub const TOOLS: &str = "minipod.local/tools:1.0";
 
 /// The names under which the program is found in the image; `docs/hello.md` says what each does.
-pub const PROGRAMS: &[&str] =
-    &["sleep", "wget", "nslookup", "dns", "tcp", "udp", "env", "cat", "id", "hostname", "exit", "sh", "true", "false"];
+pub const PROGRAMS: &[&str] = &[
+    "sleep", "wget", "nslookup", "dns", "tcp", "udp", "env", "cat", "id", "hostname", "now", "exit", "sh", "true",
+    "false",
+];
 
 /// Raised when the layout of the image changes, so that an older one in a store is replaced.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Why the built-in image cannot be had.
 #[derive(Debug, Error)]
