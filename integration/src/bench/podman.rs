@@ -17,19 +17,24 @@ pub struct Podman<'lab> {
 }
 
 impl<'lab> Podman<'lab> {
-    /// Sets podman up and imports the root file system tree `root` as [`IMAGE`].
+    /// Sets podman up and imports the file system tree `tree` as [`IMAGE`].
     ///
     /// # Errors
     /// When podman is not installed or refuses.
-    pub fn new(lab: &'lab Lab, root: &std::path::Path) -> Result<Self> {
+    pub fn new(lab: &'lab Lab, tree: &std::path::Path) -> Result<Self> {
         let directory = lab.directory().join("podman");
         std::fs::create_dir_all(&directory)?;
         std::fs::write(directory.join("containers.conf"), SETTINGS)?;
-        std::fs::write(directory.join("storage.conf"), "[storage]\ndriver = \"overlay\"\n")?;
+        let root = directory.join("root");
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/podman-bench\"\ngraphroot = \"{}\"\n",
+            root.display()
+        );
+        std::fs::write(directory.join("storage.conf"), storage)?;
         std::fs::write(directory.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)?;
         let podman = Self { lab };
         let tar = lab.directory().join("bench.tar");
-        let packed = lab.shell(&format!("tar -C {} -cf {} .", root.display(), tar.display()));
+        let packed = lab.shell(&format!("tar -C {} -cf {} .", tree.display(), tar.display()));
         ensure!(packed.succeeded(), "{packed}");
         podman.run(&["import", &tar.to_string_lossy(), IMAGE])?;
         Ok(podman)
@@ -51,9 +56,7 @@ impl<'lab> Podman<'lab> {
         command
             .env("CONTAINERS_CONF", directory.join("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", directory.join("storage.conf"))
-            .arg("--root")
-            .arg(directory.join("root"))
-            .args(["--runroot", "/run/podman-bench", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+            .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         command
     }
 }
@@ -70,11 +73,10 @@ impl Drop for Podman<'_> {
 const SETTINGS: &str = r#"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-cgroups = "disabled"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-runtime = "crun"
+runtime = "runc"
 [network]
 network_backend = "netavark"
 network_config_dir = "/run/podman-bench-networks"
