@@ -62,9 +62,11 @@ async fn feed(mut writer: impl AsyncWrite + Unpin) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(count) = stdin.read(&mut buffer).await {
         if count == 0 || writer.write_all(&buffer[..count]).await.is_err() {
-            return;
+            break;
         }
     }
+    // Dropping the writer alone does not tell the other side: it is one half of a shared stream.
+    let _ = writer.shutdown().await;
 }
 
 async fn drain(reader: Option<impl AsyncRead + Unpin>, mut writer: impl AsyncWrite + Unpin) -> std::io::Result<()> {
