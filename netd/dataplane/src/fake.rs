@@ -5,46 +5,12 @@ use std::collections::BTreeMap;
 
 use minipod_model::IpFamily;
 
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, Refusal};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedJump, ObservedSet};
 use crate::plan::{Entries, SetEdit, TableRestore};
 use crate::spec::{Chain, ChainKey, Content, Jump, Place, SetKind, SetSpec, Table};
 use crate::text::jump_text;
-
-/// What the fake kernel would not do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// the set is not there
-    #[error("there is no set `{0}`")]
-    NoSet(SetName),
-    /// the set is there already
-    #[error("set `{0}` exists already")]
-    SetExists(SetName),
-    /// a rule refers to the set
-    #[error("set `{0}` is in use")]
-    SetInUse(SetName),
-    /// the element is not of the set's type or family
-    #[error("set `{set}` does not take {entry}")]
-    Entry {
-        /// the set
-        set: SetName,
-        /// the element
-        entry: String,
-    },
-    /// two sets cannot be swapped
-    #[error("sets `{0}` and `{1}` differ in type")]
-    SetTypes(SetName, SetName),
-    /// the chain is not there
-    #[error("there is no chain `{0}`")]
-    NoChain(ChainName),
-    /// a rule or jump leads to the chain
-    #[error("chain `{0}` is in use")]
-    ChainInUse(ChainName),
-    /// the table does not take the rule
-    #[error("table {0:?} does not take this rule")]
-    Table(Table),
-}
 
 /// A kernel in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,11 +1,10 @@
 //! The kernel as far as a [`Plan`](crate::plan::Plan) needs it: the one interface through which anything is changed. There are two: the
 //! real one ([`crate::linux::LinuxKernel`]) and one that only remembers ([`crate::fake::FakeKernel`]); one suite of tests holds for both.
 
-use crate::fake::Refusal;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
 use crate::plan::{Plan, SetEdit, Step, TableRestore};
-use crate::spec::{Jump, SetKind};
+use crate::spec::{Jump, SetKind, Table};
 
 /// A kernel, or something that refuses what a kernel refuses. Every call is one change: it happens or it does not, except for lists of
 /// elements, of which those before a refused one are in effect.
@@ -113,6 +112,40 @@ pub enum KernelError {
     /// the fake kernel
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// What the fake kernel would not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// the set is not there
+    #[error("there is no set `{0}`")]
+    NoSet(SetName),
+    /// the set is there already
+    #[error("set `{0}` exists already")]
+    SetExists(SetName),
+    /// a rule refers to the set
+    #[error("set `{0}` is in use")]
+    SetInUse(SetName),
+    /// the element is not of the set's type or family
+    #[error("set `{set}` does not take {entry}")]
+    Entry {
+        /// the set
+        set: SetName,
+        /// the element
+        entry: String,
+    },
+    /// two sets cannot be swapped
+    #[error("sets `{0}` and `{1}` differ in type")]
+    SetTypes(SetName, SetName),
+    /// the chain is not there
+    #[error("there is no chain `{0}`")]
+    NoChain(ChainName),
+    /// a rule or jump leads to the chain
+    #[error("chain `{0}` is in use")]
+    ChainInUse(ChainName),
+    /// the table does not take the rule
+    #[error("table {0:?} does not take this rule")]
+    Table(Table),
 }
 
 /// Applies a plan step by step, in its order. Returns what could not be cleaned up.

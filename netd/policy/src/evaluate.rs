@@ -8,7 +8,7 @@ use minipod_model::label::NAMESPACE_NAME_LABEL;
 use minipod_model::selector::Operator;
 use minipod_model::{Labels, PodKey, Protocol, Selector};
 
-use crate::index::Cluster;
+use crate::cluster::Cluster;
 use crate::object::{
     NamedPort, ObjectKey, Peer, PeerNamespaces, Policy, PortNumbers, Rule, RulePeers, RulePort, RulePorts, port_number,
 };

@@ -6,6 +6,7 @@
 //! - [`evaluate`] judges one packet straight from the objects: the reference, and what `policy explain` prints;
 //! - [`interpret`] judges one packet from an [`intent::Intent`]: what the kernel is going to do.
 
+mod cluster;
 mod compile;
 pub mod evaluate;
 mod index;
@@ -18,5 +19,6 @@ pub mod packet;
 pub mod read;
 mod services;
 
-pub use index::{Change, Cluster, Index, Listed, Options};
+pub use cluster::{Cluster, Options};
+pub use index::{Change, Index, Listed};
 pub use packet::{Packet, Transport};

@@ -9,7 +9,7 @@ use minipod_model::label::NAMESPACE_NAME_LABEL;
 use minipod_model::selector::Operator;
 use minipod_model::{IpFamily, Labels, Protocol, Selector};
 
-use crate::index::Cluster;
+use crate::cluster::Cluster;
 use crate::object::{Attachment, NamedPort, Pod};
 
 /// A pod with a network and addresses of its own, or the cluster DNS.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use minipod_model::IpFamily;
 
-use crate::index::Cluster;
+use crate::cluster::Cluster;
 use crate::intent::{Backends, Frontend};
 use crate::object::{EndpointSlice, Service, ServiceKind, ServicePort};
 

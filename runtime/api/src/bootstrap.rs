@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::{self, Cluster, PERMANENT_NAMESPACES};
 use crate::rest;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 
 /// # Errors

@@ -15,6 +15,7 @@ mod meta;
 mod request;
 mod rest;
 mod server;
+mod shared;
 mod status;
 pub mod store;
 pub mod streams;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::kinds::Cluster;
 use crate::rest;
+use crate::shared::Shared;
 use crate::status::ApiError;
 use crate::store::{OpenStoreError, RedbStore, Store};
 use crate::streams::PodStreams;
@@ -76,15 +77,6 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-}
-
-/// What every request can reach.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) cluster: Cluster,
-    pub(crate) streams: OnceLock<Arc<dyn PodStreams>>,
-    /// ends watches and followed logs, which would go on for ever
-    pub(crate) stopping: CancellationToken,
 }
 
 /// The API server. Cheap to clone; all clones are one server.

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 
 use minipod_model::{IpFamily, Labels, PodKey, Protocol};
 
+use crate::cluster::Cluster;
 use crate::compile::merge::{Merged, Who};
 use crate::compile::peers::{PeerSet, PodPeer};
-use crate::index::Cluster;
 use crate::intent::{
     Allowed, Endpoint, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature, SignatureId,
 };

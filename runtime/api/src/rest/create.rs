@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::read;
 use crate::kinds::{self, Context, Kind};
 use crate::meta;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 use crate::store::{Precondition, StoreError, Transaction, Write};
 

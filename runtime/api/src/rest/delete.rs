@@ -10,7 +10,7 @@ use super::{body, read};
 use crate::kinds::{Deletion, Kind, PERMANENT_NAMESPACES};
 use crate::meta;
 use crate::request::{Name, Params};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::{self, ApiError};
 use crate::store::{Precondition, StoreError, Transaction, Write};
 

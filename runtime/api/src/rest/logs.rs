@@ -15,7 +15,7 @@ use super::read;
 use crate::kinds::Kind;
 use crate::meta;
 use crate::request::{Name, Params};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::{ApiError, with_causes};
 use crate::streams::{LogOptions, PodStreams, StreamError, Target};
 

@@ -21,7 +21,7 @@ pub(crate) use self::body::Checks;
 pub(crate) use self::create::create;
 use crate::kinds::{Kind, Part, Subresource};
 use crate::request::{Name, Params, Route};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {

@@ -13,7 +13,7 @@ use crate::decode;
 use crate::kinds::{Kind, Part};
 use crate::merge::{merge, strategic_merge};
 use crate::request::{Name, Params};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

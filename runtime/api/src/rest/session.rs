@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::logs::{refuse, streams, target};
 use crate::kinds::Kind;
 use crate::request::{Name, Params};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 use crate::streams::{Input, Output, Session, SessionOptions, TerminalSize};
 

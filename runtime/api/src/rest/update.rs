@@ -7,7 +7,7 @@ use super::read;
 use crate::kinds::{Context, Deletion, Kind, Part, Subresource};
 use crate::meta;
 use crate::request::Name;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 use crate::store::{Precondition, StoreError, Transaction, Write};
 

@@ -17,7 +17,7 @@ use super::read;
 use crate::fields::Filter;
 use crate::kinds::Kind;
 use crate::request::Params;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::status::ApiError;
 use crate::store::{Change, StoreError, Watch};
 
