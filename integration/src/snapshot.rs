@@ -10,7 +10,7 @@ use crate::lab::Lab;
 pub struct Snapshot(BTreeMap<&'static str, String>);
 
 /// What is looked at, with the command that shows it. Counters, handles and lifetimes are left out: they change by themselves.
-const LOOKS: [(&str, &str); 9] = [
+const LOOKS: [(&str, &str); 11] = [
     ("links", "ip -o link | sed 's/ qlen [0-9]*//'"),
     ("addresses", "ip -o address | sed 's/valid_lft.*//'"),
     ("routes", "ip route show table all; ip -6 route show table all; ip rule; ip -6 rule"),
@@ -29,6 +29,10 @@ const LOOKS: [(&str, &str); 9] = [
         "sysctls",
         "find /proc/sys/net -type f | sort | grep -v -e stable_secret -e nf_conntrack_count | xargs grep -s '' || true",
     ),
+    // The anchor sleeps anew each hour; what has ended but was not reaped yet is gone.
+    ("processes", "all=$(ps -e -o args); echo \"$all\" | grep -v -e '^sleep 3600$' -e '<defunct>'"),
+    // iptables-legacy keeps its lock.
+    ("files", "find /run /etc/systemd /etc/NetworkManager 2>/dev/null | grep -v xtables.lock | sort"),
 ];
 
 impl Snapshot {

@@ -1,6 +1,6 @@
 //! What runs goes on when the daemon or a shim is killed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::fixture::{HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
 use integration::lab::{Iptables, Lab};
@@ -101,4 +101,23 @@ fn a_pod_that_never_restarts_fails_when_its_shim_is_killed() {
     })
     .expect("no link is left");
     assert!(!lab.shell("pgrep -f '[s]leep infinity'").succeeded(), "the container is gone");
+}
+
+#[test]
+fn routes_and_links_that_others_take_away_are_back_before_the_periodic_look() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let address = lab.pod_ip("web");
+    let route = format!("ip route show {address} | grep .");
+    // The look comes every 5 s: if it alone brought them back, the second and the third would take that long each.
+    let begin = Instant::now();
+    for _ in 0..3 {
+        let _ = lab.shell(&format!("ip route del {address}")).expect_success();
+        until("the pod's route", LIMIT, || lab.shell(&route).succeeded().then_some(())).expect("repaired");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(10), "repaired after {:?}", begin.elapsed());
+    let off = "ip link set dev $(ip -o link | grep -o 'mpod[0-9a-f]*') down";
+    let _ = lab.shell(off).expect_success();
+    let ask = format!("minipod-hello wget -qO- --timeout=2 http://{address}:8080");
+    until("the pod to answer again", LIMIT, || lab.shell(&ask).succeeded().then_some(())).expect("repaired");
 }
