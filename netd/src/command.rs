@@ -46,6 +46,8 @@ pub enum Command {
         /// answered when the others are released
         reply: Reply<()>,
     },
+    /// others changed links, addresses or routes: look whether what is ours is still there
+    NetworkChanged,
     /// whether an attach would work
     Status(Reply<()>),
     /// what netd knows and does

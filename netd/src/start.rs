@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use kube::Client;
 use minipod_kernel::iptables::Variant;
+use minipod_kernel::netlink::{NetlinkError, NetworkChanges};
 use minipod_model::IpFamily;
 use netd_dataplane::{Changes, Dataplane, DataplaneError, KernelError, LinuxKernel};
 use tokio::task::{JoinHandle, JoinSet};
@@ -41,6 +42,9 @@ pub enum StartError {
     /// the node's network is not fit
     #[error(transparent)]
     HostNet(#[from] HostNetError),
+    /// changes of links and routes
+    #[error(transparent)]
+    Changes(#[from] NetlinkError),
     /// links and addresses
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -94,6 +98,8 @@ impl Netd {
             services: options.service_cidrs.clone(),
         };
         let mut host = HostNet::open(&options.state_dir, &ranges, &options.cluster_dns)?;
+        // Before the first look: what is lost after it is told.
+        let (changes, own_ranges) = (NetworkChanges::open()?, host.ranges().clone());
         let (attacher, swept) =
             Attacher::open(&options.run_dir, &options.state_dir, &host.ranges().node, host.mtu(), clock.now())?;
         tell_swept(&swept);
@@ -115,7 +121,9 @@ impl Netd {
             .spawn(move || engine.run(&commands))
             .map_err(StartError::Thread)?;
         let told = handle.clone();
-        let watches = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        let mut watches = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        let told = handle.clone();
+        watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));
         // An error would mean that the engine has ended; the socket then says so.
         let _ = enforcing.wait_for(|enforcing| *enforcing).await;
         // Only now: what was not forwarded before must not be forwarded while there are no rules.

@@ -38,6 +38,12 @@ pub(super) fn create(rtnl: &mut Rtnl, record: &Record, netns: &NetNs) -> Result<
     Ok(made.ok_or_else(|| AttachError::Vanished(record.link.to_string()))?.index)
 }
 
+/// Switches the node's end on again; with it the kernel forgot its neighbours and routes.
+pub(super) fn switch_on(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachError> {
+    rtnl.send(vec![Request::set_up(record.link_index)]).map_err(|error| kernel(record, error))?;
+    configure(rtnl, record)
+}
+
 /// Settings, neighbours and routes of the node's end.
 pub(super) fn configure(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachError> {
     let link = record.link_index;

@@ -292,6 +292,24 @@ impl Attacher {
         Ok(gone.map(|record| record.sandbox.clone()).collect())
     }
 
+    /// Switches the node's ends on that others switched off, with everything that the kernel forgot of them; which they were.
+    ///
+    /// # Errors
+    /// The links cannot be listed, or the kernel refuses one; the others were tried.
+    pub fn repair_links(&mut self) -> Result<Vec<LinkName>, AttachError> {
+        let links = self.rtnl.links().map_err(AttachError::List)?;
+        let down: BTreeSet<u32> = links.into_iter().filter(|link| !link.up).map(|link| link.index).collect();
+        let mut repaired = Vec::new();
+        let mut refused = None;
+        for record in self.attachments.values().filter(|record| down.contains(&record.link_index)) {
+            match host_side::switch_on(&mut self.rtnl, record) {
+                Ok(()) => repaired.push(record.link.clone()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(repaired), Err)
+    }
+
     /// Waits until the links and tracked connections of detached sandboxes are gone.
     pub fn finish_deletions(&mut self) {
         self.reaper.wait();

@@ -113,7 +113,7 @@ impl Engine {
     /// One batch; `false` when it says to stop.
     fn carry_out(&mut self, batch: Vec<Command>) -> bool {
         let mut answers = Answers::default();
-        let mut go_on = true;
+        let (mut go_on, mut look) = (true, false);
         for command in batch {
             match command {
                 Command::News(news) => self.stale |= self.objects.note(*news),
@@ -123,6 +123,7 @@ impl Engine {
                 Command::Check { request, reply } => {
                     let _ = reply.send(self.attacher.check(&request).map_err(|error| attachments::refusal(&error)));
                 }
+                Command::NetworkChanged => look = true,
                 Command::Status(reply) => {
                     let _ = reply.send(self.status());
                 }
@@ -134,6 +135,9 @@ impl Engine {
         }
         let enforced = self.enforce();
         self.finish(answers, enforced);
+        if look {
+            self.look_at_network();
+        }
         go_on
     }
 
@@ -185,20 +189,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks for what others changed and for sandboxes that are gone without a word.
+    /// Looks for what others changed, wherever nobody tells of changes, too.
     fn look(&mut self) {
-        let mut answers = Answers::default();
-        match self.attacher.vanished() {
-            Ok(gone) => {
-                for sandbox in gone {
-                    tracing::info!(container_id = %sandbox.container_id, "the sandbox is gone; its interface is released");
-                    self.begin_detach(sandbox, None, &mut answers);
-                }
-            }
-            Err(error) => tracing::warn!(error = %error, "links cannot be listed"),
-        }
-        let enforced = self.enforce();
-        self.finish(answers, enforced);
+        self.look_at_network();
         match self.dataplane.repair() {
             Ok(changes) if changes.is_empty() => {}
             Ok(changes) => tracing::warn!(?changes, "somebody else changed our rules or sets; repaired"),
@@ -206,10 +199,16 @@ impl Engine {
                 self.note_failure(&error);
             }
         }
-        self.look_at_host();
     }
 
-    fn look_at_host(&mut self) {
+    /// Looks at links, routes, routing rules and addresses.
+    fn look_at_network(&mut self) {
+        self.release_vanished();
+        match self.attacher.repair_links() {
+            Ok(repaired) if repaired.is_empty() => {}
+            Ok(repaired) => tracing::warn!(?repaired, "somebody else switched pods' interfaces off; switched on again"),
+            Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "interfaces cannot be repaired"),
+        }
         match self.host.ensure(&self.attacher.pod_routes()) {
             Ok(repaired) if repaired.is_empty() => {}
             Ok(repaired) => {
@@ -220,6 +219,22 @@ impl Engine {
             }
             Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "routes cannot be repaired"),
         }
+    }
+
+    /// Releases the interfaces of sandboxes that are gone without a word.
+    fn release_vanished(&mut self) {
+        let gone = match self.attacher.vanished() {
+            Ok(gone) if gone.is_empty() => return,
+            Ok(gone) => gone,
+            Err(error) => return tracing::warn!(error = %error, "links cannot be listed"),
+        };
+        let mut answers = Answers::default();
+        for sandbox in gone {
+            tracing::info!(container_id = %sandbox.container_id, "the sandbox is gone; its interface is released");
+            self.begin_detach(sandbox, None, &mut answers);
+        }
+        let enforced = self.enforce();
+        self.finish(answers, enforced);
     }
 }
 

@@ -22,7 +22,7 @@ use minipod_model::defaults::ROUTE_PROTOCOL;
 pub use error::HostNetError;
 pub use forwarding::{Forwarding, SwitchedOn};
 pub use reset::{Removed, remove_all};
-pub use watch::{ChangeWatch, watch_changes};
+pub use watch::watch_changes;
 
 use crate::links::{SETTLE, compute_mtu};
 use crate::routes::{

@@ -6,8 +6,8 @@ use minipod_kernel::conntrack::Conntrack;
 use minipod_kernel::iptables::{Iptables, Variant};
 use minipod_kernel::netlink::{Request, Rtnl};
 use minipod_kernel::netns::NetNs;
-use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
+use minipod_model::{IpFamily, LinkName};
 use minipod_protocol::netd::{Check, Code, Error};
 
 use crate::node::{Pod, attach, exchange, ip, now, on_a_node, socket};
@@ -270,11 +270,31 @@ fn a_namespace_that_went_away_without_a_word_is_noticed() {
         assert_eq!(attacher.vanished().expect("links"), []);
         drop(pod);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        let mut watch = minipod_kernel::netlink::Watch::open().expect("watch");
         while attacher.vanished().expect("links").is_empty() {
             assert!(std::time::Instant::now() < deadline, "the link is still there");
-            watch.wait(std::time::Duration::from_millis(200)).expect("watch");
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
         }
         assert!(attacher.detach(&sandbox, now()).expect("released").is_some());
+    });
+}
+
+#[test]
+fn a_link_that_somebody_switched_off_works_again() {
+    on_a_node(|node| {
+        let mut host = node.host();
+        let (mut attacher, _) = node.open();
+        let pod = Pod::new("one");
+        let attached = pod.attach(&mut attacher).expect("attached");
+        host.ensure(&attacher.pod_routes()).expect("routes");
+        let off = ["link", "set", "dev", &attached.host_ifname, "down"];
+        assert!(std::process::Command::new("ip").args(off).status().expect("`ip` runs").success());
+        let repaired = attacher.repair_links().expect("repaired");
+        assert_eq!(repaired.iter().map(LinkName::as_str).collect::<Vec<_>>(), [attached.host_ifname.as_str()]);
+        assert!(host.ensure(&attacher.pod_routes()).expect("routes").is_empty(), "its routes are back as well");
+        for address in attached.addresses.iter().map(|address| address.address) {
+            let server = pod.ns.run(|| socket(address, 7)).expect("pod");
+            exchange(&server, (address, 7).into()).expect("answered");
+        }
+        assert!(attacher.repair_links().expect("nothing to do").is_empty());
     });
 }

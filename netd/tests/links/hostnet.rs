@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use minipod_kernel::iptables::{Iptables, Variant};
-use minipod_kernel::netlink::{Mac, Request, Route, Rtnl, VethEnd};
+use minipod_kernel::netlink::{Mac, NetworkChanges, Request, Route, Rtnl, VethEnd};
 use minipod_kernel::netns::NetNs;
 use minipod_kernel::sysctl::Sysctl;
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
 use netd::hostnet::{HostNet, remove_all, watch_changes};
+use tokio::time::timeout;
 
 use crate::node::{Node, Pod, exchange, ip, on_a_node, ranges, socket};
 
@@ -262,17 +264,23 @@ fn a_host_without_ipv6_runs_ipv4_only() {
 }
 
 #[test]
-fn a_lost_route_is_noticed() {
+fn a_lost_route_is_noticed_and_its_repair_is_not() {
     on_a_node(|node| {
         let mut host = node.host();
         host.ensure(&[]).expect("routes");
-        let (sender, changes) = std::sync::mpsc::channel();
-        let _watch = watch_changes(move || sender.send(()).unwrap_or_default()).expect("watch");
-        let mut rtnl = Rtnl::open().expect("netlink");
-        let routes = rtnl.routes(IpFamily::V4).expect("routes");
-        let ours = routes.iter().find(|route| route.protocol == ROUTE_PROTOCOL).expect("a route of ours");
-        rtnl.send(vec![Request::remove_route(ours)]).expect("lost");
-        changes.recv_timeout(std::time::Duration::from_secs(20)).expect("noticed");
-        assert_eq!(host.ensure(&[]).expect("repaired").added.len(), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let changes = NetworkChanges::open().expect("changes");
+            tokio::spawn(watch_changes(changes, ranges(), move || sender.send(()).is_ok()));
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let routes = rtnl.routes(IpFamily::V4).expect("routes");
+            let ours = routes.iter().find(|route| route.protocol == ROUTE_PROTOCOL).expect("a route of ours");
+            rtnl.send(vec![Request::remove_route(ours)]).expect("lost");
+            timeout(Duration::from_secs(20), told.recv()).await.expect("noticed");
+            assert_eq!(host.ensure(&[]).expect("repaired").added.len(), 1);
+            let again = timeout(Duration::from_secs(2), told.recv()).await;
+            assert!(again.is_err(), "our own repair is taken for a change of others");
+        });
     });
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use minipod_kernel::netlink::{
-    AddressFlag, Ipv4Setting, MAIN_TABLE, Mac, Request, Route, RouteKind, Rtnl, Rule, VethEnd, Watch,
+    AddressFlag, Ipv4Setting, MAIN_TABLE, Mac, NetworkChange, NetworkChanges, Request, Route, RouteKind, Rtnl, Rule,
+    VethEnd,
 };
 use minipod_kernel::netns::NetNs;
 use minipod_kernel::sysctl::Sysctl;
@@ -188,12 +189,10 @@ fn ipv4_settings_travel_with_the_link() {
 }
 
 #[test]
-fn rules_addresses_and_changes_are_seen() {
+fn rules_and_addresses_are_seen() {
     namespace()
         .run(|| {
             let mut rtnl = Rtnl::open().expect("netlink");
-            let mut watch = Watch::open().expect("watch");
-            assert!(!watch.wait(Duration::from_millis(1)).expect("wait"));
             for destination in [net("10.96.0.0/16"), net("fd00:10:96::/112")] {
                 let family = IpFamily::of(destination.addr());
                 let rule = Rule { destination, table: 1109, priority: 32109, protocol: PROTOCOL };
@@ -208,7 +207,6 @@ fn rules_addresses_and_changes_are_seen() {
                 rtnl.send(vec![Request::remove_rule(&rule), Request::remove_rule(&rule)]).expect("rule");
                 assert!(!rtnl.rules(family).expect("rules").iter().any(|r| r.protocol == PROTOCOL));
             }
-            assert!(watch.wait(Duration::from_secs(5)).expect("wait"));
             let default = Route::unreachable(net("0.0.0.0/0"), PROTOCOL);
             rtnl.send(vec![Request::add_route(&default), Request::replace_route(&default)]).expect("route");
             let found = rtnl.routes(IpFamily::V4).expect("routes");
@@ -237,4 +235,43 @@ fn links_are_deleted_together() {
         assert_eq!(rtnl.links().expect("links").len(), 1);
     })
     .expect("node");
+}
+
+#[test]
+fn changes_are_told_as_they_come() {
+    let destination = net("0.0.0.0/0");
+    let route = |present| NetworkChange::Route { destination, protocol: PROTOCOL, present };
+    let expected = [
+        NetworkChange::Link { name: "lo".into(), up: true },
+        NetworkChange::Rule { present: true },
+        NetworkChange::Address,
+        route(true),
+        route(false),
+        NetworkChange::Rule { present: false },
+        NetworkChange::Link { name: "lo".into(), up: false },
+    ];
+    let told = async {
+        let mut changes = NetworkChanges::open().expect("changes");
+        let mut rtnl = Rtnl::open().expect("netlink");
+        let rule = Rule { destination: net("10.96.0.0/16"), table: 1109, priority: 32109, protocol: PROTOCOL };
+        let default = Route::unreachable(destination, PROTOCOL);
+        let requests = vec![
+            Request::set_up(1),
+            Request::add_rule(&rule),
+            Request::add_address(1, net("192.0.2.1/32"), AddressFlag::Ordinary, PROTOCOL),
+            Request::add_route(&default),
+            Request::remove_route(&default),
+            Request::remove_rule(&rule),
+        ];
+        rtnl.send(requests).expect("changed");
+        let off = std::process::Command::new("ip").args(["link", "set", "dev", "lo", "down"]).status();
+        assert!(off.expect("`ip` runs").success());
+        // What the kernel adds by itself, as the local routes of an address, may come between.
+        for change in expected {
+            let wait = async { while changes.next().await.expect("told") != change {} };
+            tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| unreachable!("{change:?}"));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    namespace().run(|| runtime.block_on(told)).expect("the test");
 }

@@ -1,13 +1,15 @@
-//! Blocking netlink: the socket, the wire format, and the typed requests of rtnetlink.
+//! Netlink: a blocking socket, the wire format, the typed requests of rtnetlink, and its changes as they come.
 
+mod changes;
 pub(crate) mod message;
 mod packets;
 mod route;
 mod socket;
 mod types;
 
+pub use changes::{NetworkChange, NetworkChanges};
 pub use packets::Ipv4Setting;
-pub use route::{Request, Rtnl, RtnlError, VethEnd, Watch};
+pub use route::{Request, Rtnl, RtnlError, VethEnd};
 pub use socket::{Failure, NetlinkError};
 pub use types::{AddressFlag, Link, LinkAddress, MAIN_TABLE, Mac, Neighbour, ParseMacError, Route, RouteKind, Rule};
 

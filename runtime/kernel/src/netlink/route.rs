@@ -20,9 +20,6 @@ use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, Rule};
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
 
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_RULE`, `_IPV6_RULE`
-const GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 8, 19];
-
 /// The group of links that are deleted together; nobody else's number, as far as one can tell: "mpod" in ASCII.
 const DYING_GROUP: u32 = 0x6d70_6f64;
 
@@ -348,32 +345,5 @@ fn wait(patience: Duration, mut ask: impl FnMut() -> Result<bool, RtnlError>) ->
         }
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
-    }
-}
-
-/// Says that links, addresses, routes or rules of a namespace changed; what changed is for the caller to look up.
-#[derive(Debug)]
-pub struct Watch(Socket);
-
-impl Watch {
-    /// Begins to watch the current thread's network namespace.
-    ///
-    /// # Errors
-    /// [`NetlinkError::Open`]
-    pub fn open() -> Result<Self, NetlinkError> {
-        let mut socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
-        for group in GROUPS {
-            socket.join(group)?;
-        }
-        Ok(Self(socket))
-    }
-
-    /// Waits until something changed, at most for `patience`, and forgets what came meanwhile: one `true` for any number of changes.
-    ///
-    /// # Errors
-    /// The socket fails.
-    pub fn wait(&mut self, patience: Duration) -> Result<bool, NetlinkError> {
-        self.0.set_receive_timeout(patience)?;
-        Ok(self.0.wait_and_drain()? > 0)
     }
 }

@@ -178,33 +178,6 @@ impl Socket {
         }
     }
 
-    /// Joins multicast group number `group`.
-    pub(crate) fn join(&mut self, group: u32) -> Result<(), NetlinkError> {
-        self.inner.add_membership(group).map_err(NetlinkError::Open)
-    }
-
-    /// Waits for notifications; `None` once `timeout` has passed.
-    pub(crate) fn set_receive_timeout(&mut self, timeout: std::time::Duration) -> Result<(), NetlinkError> {
-        let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
-        sockopt::ReceiveTimeout
-            .set(&self.inner, &TimeVal::microseconds(micros))
-            .map_err(|e| NetlinkError::Open(e.into()))
-    }
-
-    /// Drops all queued notifications and says how many datagrams there were, after waiting for the first.
-    pub(crate) fn wait_and_drain(&mut self) -> Result<usize, NetlinkError> {
-        let mut datagrams = 0;
-        loop {
-            let flags = if datagrams == 0 { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-            match nix::sys::socket::recv(self.inner.as_raw_fd(), &mut self.buffer, flags) {
-                Ok(_) | Err(Errno::ENOBUFS) => datagrams += 1,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(datagrams),
-                Err(error) => return Err(NetlinkError::Receive(error.into())),
-            }
-        }
-    }
-
     fn send_batch(
         &mut self,
         requests: &mut [Message],
