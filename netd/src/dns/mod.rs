@@ -8,6 +8,7 @@ pub mod forward;
 pub mod records;
 pub mod resolv_conf;
 pub mod server;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{CNAME, PTR, SRV, TXT};
@@ -14,15 +13,13 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::forward::{Forwarder, Via};
 use super::records::{Answer, Records, Target};
+use super::tcp;
 use super::wire::{TTL, address_data, authority, full_name, plain, pointed_at, question};
 
-/// How long a TCP client may be silent.
-const TCP_SILENCE: Duration = Duration::from_secs(10);
-/// Answers that may wait for a slow TCP client.
-const TCP_ANSWERS: usize = 16;
 /// The largest datagram that is sent: fits in every path that carries IPv6 (RFC 9715).
 const LARGEST_DATAGRAM: u16 = 1232;
 /// An external name that leads to another one and so on: how far it is followed within the cluster.
@@ -49,7 +46,8 @@ pub struct BindError {
 /// questions about the cluster's domain fail (SERVFAIL), so that nobody remembers that a name does not exist.
 pub struct DnsServer {
     records: watch::Sender<Option<Arc<Records>>>,
-    server: Server<Answering>,
+    datagrams: Server<Answering>,
+    connections: JoinSet<()>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -60,18 +58,20 @@ impl DnsServer {
     /// The first address on which it cannot listen; nothing is left open.
     pub async fn bind(listen: &[SocketAddr], forwarder: Forwarder) -> Result<Self, BindError> {
         let (records, published) = watch::channel(None);
-        let mut server = Server::new(Answering { records: published, forwarder });
+        let answering = Answering { records: published, forwarder: Arc::new(forwarder) };
+        let mut datagrams = Server::new(answering.clone());
+        let mut connections = JoinSet::new();
         let mut addresses = Vec::new();
         for &address in listen {
             let refused = |protocol| move |source| BindError { address, protocol, source };
             let udp = UdpSocket::bind(address).await.map_err(refused("UDP"))?;
             let address = udp.local_addr().map_err(refused("UDP"))?;
-            let tcp = TcpListener::bind(address).await.map_err(refused("TCP"))?;
-            server.register_socket(udp);
-            server.register_listener(tcp, TCP_SILENCE, TCP_ANSWERS);
+            let listener = TcpListener::bind(address).await.map_err(refused("TCP"))?;
+            datagrams.register_socket(udp);
+            connections.spawn(tcp::serve(listener, answering.clone()));
             addresses.push(address);
         }
-        Ok(Self { records, server, addresses })
+        Ok(Self { records, datagrams, connections, addresses })
     }
 
     /// Where it listens.
@@ -85,18 +85,20 @@ impl DnsServer {
         self.records.send_replace(Some(Arc::new(records)));
     }
 
-    /// Stops listening and waits until questions under way are answered.
+    /// Stops listening and waits until datagrams under way are answered; connections are closed.
     pub async fn stop(mut self) {
-        if let Err(error) = self.server.shutdown_gracefully().await {
+        self.connections.shutdown().await;
+        if let Err(error) = self.datagrams.shutdown_gracefully().await {
             tracing::warn!(%error, "DNS server ended with an error");
         }
     }
 }
 
 /// Answers questions.
+#[derive(Clone)]
 struct Answering {
     records: watch::Receiver<Option<Arc<Records>>>,
-    forwarder: Forwarder,
+    forwarder: Arc<Forwarder>,
 }
 
 /// The sections of an answer.

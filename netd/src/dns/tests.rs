@@ -10,11 +10,12 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd_policy::object::{Endpoint, EndpointSlice, Namespace, ObjectKey, Service, ServiceKind, ServicePort};
 use netd_policy::{Change, Index, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::forward::{ForwardError, Via};
+use super::tcp::OF_ONE_CLIENT;
 use super::{DnsServer, Forwarder, Records, Upstreams};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -105,15 +106,20 @@ async fn by_udp(server: &DnsServer, query: &Message) -> Message {
 
 async fn by_tcp(server: &DnsServer, query: &Message) -> Message {
     let mut stream = TcpStream::connect(server.addresses()[0]).await.expect("connected");
+    ask_over(&mut stream, query).await.expect("answered")
+}
+
+/// Asks over a connection; an error is its end.
+async fn ask_over(stream: &mut TcpStream, query: &Message) -> std::io::Result<Message> {
     let bytes = query.to_vec().expect("a message");
-    stream.write_u16(u16::try_from(bytes.len()).expect("short")).await.expect("sent");
-    stream.write_all(&bytes).await.expect("sent");
+    stream.write_u16(u16::try_from(bytes.len()).expect("short")).await?;
+    stream.write_all(&bytes).await?;
     let read = async {
-        let mut buffer = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
-        stream.read_exact(&mut buffer).await.expect("received");
-        buffer
+        let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut buffer).await.map(|_| buffer)
     };
-    Message::from_vec(&timeout(PATIENCE, read).await.expect("an answer in time")).expect("a message")
+    let answer = timeout(PATIENCE, read).await.expect("an answer in time")?;
+    Ok(Message::from_vec(&answer).expect("a message"))
 }
 
 /// Addresses in the answer section.
@@ -357,4 +363,38 @@ async fn an_address_that_is_taken_is_named() {
     let result = DnsServer::bind(&[at], Forwarder::new(Upstreams::Fixed(vec![]))).await;
     let error = result.err().expect("the port is taken");
     assert_eq!((error.address, error.protocol), (at, "UDP"));
+}
+
+#[tokio::test]
+async fn a_client_with_many_connections_is_cut_off_and_another_is_answered() {
+    let server = ready(vec![]).await;
+    let query = query("web.x.svc.cluster.local.", RecordType::A);
+    let mut held = Vec::new();
+    for _ in 0..OF_ONE_CLIENT {
+        let mut stream = TcpStream::connect(server.addresses()[0]).await.expect("connected");
+        ask_over(&mut stream, &query).await.expect("answered");
+        held.push(stream);
+    }
+    let mut one_more = TcpStream::connect(server.addresses()[0]).await.expect("the kernel accepts");
+    let closed = timeout(PATIENCE, one_more.read(&mut [0])).await.expect("closed at once");
+    assert_eq!(closed.expect("closed"), 0);
+
+    let other = TcpSocket::new_v4().expect("a socket");
+    other.bind("127.0.0.2:0".parse().expect("an address")).expect("another client's address");
+    let mut other = other.connect(server.addresses()[0]).await.expect("connected");
+    for _ in 0..2 {
+        let answer = ask_over(&mut other, &query).await.expect("one question after the other");
+        assert_eq!(addresses(&answer), [address("10.96.0.20")]);
+    }
+
+    held.pop();
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(server.addresses()[0]).await.expect("connected");
+            if ask_over(&mut stream, &query).await.is_ok() {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, again).await.expect("there is room again");
 }

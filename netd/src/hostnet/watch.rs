@@ -50,10 +50,9 @@ fn may_concern_us(change: &NetworkChange, ranges: &Ranges) -> bool {
     match change {
         NetworkChange::Link { name, up } => !(*up && LinkName::parse(name).is_some()),
         NetworkChange::Address | NetworkChange::Lost => true,
-        NetworkChange::Route { protocol: ROUTE_PROTOCOL, present, .. } => !present,
+        NetworkChange::Route { protocol: ROUTE_PROTOCOL, present, .. } | NetworkChange::Rule { present } => !present,
         // The default route decides the MTU; a route of others inside our ranges may stand in the place of one of ours.
         NetworkChange::Route { destination, .. } => destination.prefix_len() == 0 || is_within(ranges, destination),
-        NetworkChange::Rule { present } => !present,
     }
 }
 
