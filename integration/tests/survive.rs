@@ -121,3 +121,73 @@ fn routes_and_links_that_others_take_away_are_back_before_the_periodic_look() {
     let ask = format!("minipod-hello wget -qO- --timeout=2 http://{address}:8080");
     until("the pod to answer again", LIMIT, || lab.shell(&ask).succeeded().then_some(())).expect("repaired");
 }
+
+#[test]
+fn a_new_shim_runs_no_container_again_that_has_succeeded_under_on_failure() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: job
+spec:
+  restartPolicy: OnFailure
+  initContainers:
+  - name: first
+    image: {HELLO_IMAGE}
+    command: [sleep, '0']
+  containers:
+  - name: short
+    image: {HELLO_IMAGE}
+    command: [sleep, '0']
+  - name: long
+    image: {HELLO_IMAGE}
+    command: [sleep, infinity]
+"
+    ));
+    let of = |list: &str, name: &str, field: &str| {
+        let path = format!("jsonpath={{.status.{list}[?(@.name==\"{name}\")].{field}}}");
+        lab.minipod(&["get", "pod", "job", "-o", &path]).stdout.trim().to_owned()
+    };
+    let short = || of("containerStatuses", "short", "state.terminated.reason");
+    let restarts = |list: &str, name: &str| of(list, name, "restartCount");
+    let settled = |restarts_of_long: &str| {
+        let long = of("containerStatuses", "long", "state.running.startedAt");
+        let again = restarts("containerStatuses", "long") == restarts_of_long;
+        (short() == "Completed" && !long.is_empty() && again).then_some(())
+    };
+    let state = || lab.minipod(&["get", "pod", "job", "-o", "yaml"]);
+    until("one to end and one to run", LIMIT, || settled("0"))
+        .unwrap_or_else(|error| unreachable!("{error}\n{}", state()));
+    let finished = of("containerStatuses", "short", "state.terminated.finishedAt");
+    let _ = lab.shell(&format!("kill -KILL $({SHIMS})")).expect_success();
+    until("one to run again", LIMIT, || settled("1")).unwrap_or_else(|error| unreachable!("{error}\n{}", state()));
+    assert_eq!(restarts("containerStatuses", "short"), "0");
+    assert_eq!(of("containerStatuses", "short", "state.terminated.finishedAt"), finished);
+    assert_eq!(restarts("initContainerStatuses", "first"), "1", "a new sandbox begins with the init containers");
+    let runs = lab.shell("ls -d /run/state/logs/*/short/* | wc -l").expect_success();
+    assert_eq!(runs.trim(), "1", "it left the log of one start");
+    let _ = lab.shell("pkill -TERM -f '[s]leep infinity'").expect_success();
+    let phase = ["get", "pod", "job", "-o", "jsonpath={.status.phase}"];
+    until("the pod to succeed", LIMIT, || (lab.minipod(&phase).stdout.trim() == "Succeeded").then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}\n{}", state()));
+}
+
+#[test]
+fn a_command_that_is_not_in_the_image_is_said_before_anything_is_made() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let run = ["run", "typo", "--image", HELLO_IMAGE, "--restart=Never", "--rm", "-i", "--command", "--", "slep", "1"];
+    let error = lab.minipod(&run).expect_failure();
+    let said =
+        "command `slep` is not in the image `minipod.local/hello-app:1.0`: no executable file has this name in PATH";
+    assert!(error.contains(said), "{error}");
+    assert!(error.contains("set `command` to a program of the image"), "the next step is missing: {error}");
+    let _ = lab.minipod(&["run", "typo", "--image", HELLO_IMAGE, "--command", "--", "/srv/slep"]).expect_success();
+    let waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason} {.status.containerStatuses[0].state.waiting.message}";
+    let status = || lab.minipod(&["get", "pod", "typo", "-o", waiting]).stdout;
+    let seen = until("the status", LIMIT, || Some(status()).filter(|s| s.starts_with("CreateContainerError")));
+    let seen = seen.unwrap_or_else(|error| unreachable!("{error}: {}", status()));
+    assert!(seen.contains("command `/srv/slep` is not in the image"), "{seen}");
+    assert_eq!(lab.shell("ip -o link | grep -c mpod || true").expect_success().trim(), "0", "it has a network already");
+}

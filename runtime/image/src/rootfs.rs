@@ -82,7 +82,9 @@ impl Rootfs {
         let candidates: Vec<String> = if program.contains('/') {
             vec![absolute(program, working_dir)]
         } else {
-            search.split(':').map(|directory| absolute(&format!("{directory}/{program}"), working_dir)).collect()
+            // An empty word is the working directory, as for a shell.
+            let directories = search.split(':').map(|directory| if directory.is_empty() { "." } else { directory });
+            directories.map(|directory| absolute(&format!("{directory}/{program}"), working_dir)).collect()
         };
         for candidate in candidates {
             if let Some(Found::File { status, .. }) = self.find(&candidate)?

@@ -1,6 +1,6 @@
 //! What [`super::life`] asks for, done: images, shims, clean-up, writes to the API. Decides nothing but how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::Config;
+use super::command;
 use super::dns::NodeDns;
 use super::events::{Recorder, Tone};
 use super::sandbox::{self, ContainerImage, NodeFacts};
@@ -149,12 +150,12 @@ impl Effects {
     ) -> Result<Shim, NotStarted> {
         let _turn = self.starts.acquire().await;
         let (owner, config, run) = (Arc::clone(pod), self.config.clone(), record.run);
-        let compiled = tokio::task::spawn_blocking(move || compile(&owner, images, &config, run)).await;
+        let done = record.past.iter().filter(|(_, past)| past.done).map(|(name, _)| name.clone()).collect();
+        let compiled = tokio::task::spawn_blocking(move || compile(&owner, images, &done, &config, run)).await;
         let sandbox = match compiled {
             Ok(Ok(sandbox)) => sandbox,
             Ok(Err(refusal)) => {
-                let (container, message) = (refusal.container, refusal.message);
-                let reason = "CreateContainerConfigError";
+                let sandbox::Refusal { reason, container, message } = refusal;
                 self.recorder.note(pod, container.as_deref(), Tone::Warning, "Failed", &format!("Error: {message}"));
                 return Err(NotStarted { failure: Failure { reason: reason.to_owned(), message }, container });
             }
@@ -252,6 +253,7 @@ async fn remove_tree(path: PathBuf) -> Result<(), CleanError> {
 fn compile(
     pod: &Pod,
     images: BTreeMap<String, ImageRef>,
+    done: &BTreeSet<String>,
     config: &Config,
     run: u32,
 ) -> Result<minipod_protocol::shim::Sandbox, sandbox::Refusal> {
@@ -261,10 +263,17 @@ fn compile(
         let Some(container) = find_container(pod, &name) else { continue };
         let wanted = sandbox::user_wanted(&spec, container, &image.config);
         let user = resolve_user(&image.layers, &wanted)
-            .map_err(|error| sandbox::Refusal { container: Some(name.clone()), message: with_causes(&error) })?;
+            .map_err(|error| sandbox::Refusal::of_container(&name, with_causes(&error)))?;
         resolved.insert(name, ContainerImage { layers: image.layers, config: image.config, user });
     }
-    let sandbox = sandbox::compile_sandbox(pod, &resolved, &node_facts(config), run)?;
+    let sandbox = sandbox::compile_sandbox(pod, &resolved, done, &node_facts(config), run)?;
+    for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
+        let image = find_container(pod, &container.name).and_then(|c| c.image.as_deref()).unwrap_or_default();
+        command::check(container, image).map_err(|message| {
+            let reason = "CreateContainerError";
+            sandbox::Refusal { reason, ..sandbox::Refusal::of_container(&container.name, message) }
+        })?;
+    }
     for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
         remove_old_logs(&container.log_directory, run);
     }

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod capabilities;
+mod command;
 mod dns;
 mod effects;
 mod env;

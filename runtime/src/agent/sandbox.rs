@@ -4,7 +4,7 @@
 //! What is not supported is refused here as well as by the API server, so that an object from an older store is never run as
 //! something else than it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
@@ -51,10 +51,22 @@ pub(super) struct ContainerImage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Refusal {
+    /// one word, as Kubernetes has it
+    pub(super) reason: &'static str,
     /// the container, if it is about one
     pub(super) container: Option<String>,
     /// for people
     pub(super) message: String,
+}
+
+/// Of a refusal unless something else is said: what the object says does not fit the node or the image.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
+impl Refusal {
+    /// Of one container.
+    pub(super) fn of_container(name: &str, message: String) -> Self {
+        Self { reason: CONFIG_ERROR, container: Some(name.to_owned()), message }
+    }
 }
 
 /// The pod's cgroup.
@@ -84,10 +96,12 @@ pub(super) fn user_wanted(spec: &PodSpec, container: &Container, config: &ImageC
     }
 }
 
-/// Everything that the shim needs to know. `images` are by container name; `run` counts the shims that this pod has had.
+/// Everything that the shim needs to know. `images` are by container name; containers that are `done` are left out; `run` counts the
+/// shims that this pod has had.
 pub(super) fn compile_sandbox(
     pod: &Pod,
     images: &BTreeMap<String, ContainerImage>,
+    done: &BTreeSet<String>,
     node: &NodeFacts,
     run: u32,
 ) -> Result<shim::Sandbox, Refusal> {
@@ -103,9 +117,10 @@ pub(super) fn compile_sandbox(
     let compile_all = |containers: &[Container]| {
         containers.iter().map(|c| compile_container(c, images, &place)).collect::<Result<Vec<_>, _>>()
     };
+    let left: Vec<Container> = spec.containers.iter().filter(|c| !done.contains(&c.name)).cloned().collect();
     Ok(shim::Sandbox {
         init_containers: compile_all(spec.init_containers.as_deref().unwrap_or_default())?,
-        containers: compile_all(&spec.containers)?,
+        containers: compile_all(&left)?,
         netd_socket: (!host_network).then(|| node.netd_socket.clone()),
         cgroup,
         resources: resources::of_pod(spec).map_err(|e| refuse_pod(e.to_string()))?,
@@ -148,7 +163,7 @@ fn compile_container(
     images: &BTreeMap<String, ContainerImage>,
     place: &Place<'_>,
 ) -> Result<shim::Container, Refusal> {
-    let refuse = |message: String| Refusal { container: Some(container.name.clone()), message };
+    let refuse = |message: String| Refusal::of_container(&container.name, message);
     let image = images.get(&container.name).ok_or_else(|| refuse("its image is not there".to_owned()))?;
     let security = container.security_context.as_ref();
     let pod_security = place.spec.security_context.as_ref();
@@ -289,14 +304,14 @@ fn check_supported(spec: &PodSpec) -> Result<(), Refusal> {
         ];
         if let Some((field, _)) = fields.into_iter().find(|(_, used)| *used) {
             let message = format!("`{field}` is not supported: leave it out");
-            return Err(Refusal { container: Some(container.name.clone()), message });
+            return Err(Refusal::of_container(&container.name, message));
         }
     }
     Ok(())
 }
 
 fn refuse_pod(message: impl Into<String>) -> Refusal {
-    Refusal { container: None, message: message.into() }
+    Refusal { reason: CONFIG_ERROR, container: None, message: message.into() }
 }
 
 #[cfg(test)]

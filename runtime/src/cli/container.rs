@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::{ContainerState, Pod};
 /// The annotation that names the container meant when none is named.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
+/// Reasons that stay until somebody changes the object or the image.
+const FINAL: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
+
 /// The container that was chosen, and what to tell the person about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chosen {
@@ -48,6 +51,18 @@ pub(crate) fn state(pod: &Pod, container: &str) -> Option<ContainerState> {
     let status = pod.status.as_ref()?;
     let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
     all.filter(|s| s.name == container).find_map(|s| s.state.clone())
+}
+
+/// Why a container of the pod is not made, where waiting changes nothing: its object or its image has to.
+pub(crate) fn refusal(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let waiting = all.filter_map(|s| Some((&s.name, s.state.as_ref()?.waiting.as_ref()?)));
+    waiting.into_iter().find_map(|(name, waiting)| {
+        let reason = waiting.reason.as_deref().filter(|reason| FINAL.contains(reason))?;
+        let message = waiting.message.as_deref().unwrap_or_default();
+        Some(format!("container {name} cannot be made ({reason}): {message}"))
+    })
 }
 
 /// Whether the pod has ended for good.

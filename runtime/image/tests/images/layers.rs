@@ -180,5 +180,7 @@ fn an_image_is_read_without_a_mount_as_the_kernel_shows_it() {
     assert_eq!(find("bin/run").as_deref(), Some("/usr/bin/run"));
     assert_eq!(find("tool"), None, "it is not executable");
     assert_eq!(find("nothing"), None);
+    let here = rootfs.find_program("run", "/bin", ":/usr/bin").expect("found");
+    assert_eq!(here.as_deref(), Some("/bin/./run"), "an empty word of the search path is the working directory");
     assert!(rootfs.is_directory("/shadowed").expect("directory") && !rootfs.is_directory("/etc/passwd").expect("file"));
 }

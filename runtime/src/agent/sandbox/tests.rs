@@ -2,7 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "cases are written in place")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use minipod_image::ImageConfig;
@@ -53,7 +53,7 @@ fn pod(spec: Value) -> Pod {
 
 fn compile_as(spec: Value, uid: u32) -> Result<Sandbox, Refusal> {
     let images = ["a", "i"].map(|name| (name.to_owned(), image(uid)));
-    compile_sandbox(&pod(spec), &BTreeMap::from(images), &node(), 2)
+    compile_sandbox(&pod(spec), &BTreeMap::from(images), &BTreeSet::new(), &node(), 2)
 }
 
 fn compile(spec: Value) -> Sandbox {

@@ -35,6 +35,9 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
     let started = wait::pod(pods, name, Some(args.timeout), |pod: Option<&Pod>| pod.is_none_or(has_started)).await?;
     let Some(pod) = started else { anyhow::bail!("pod {name} was deleted before its container ran") };
+    if let Some(refusal) = container::refusal(&pod) {
+        anyhow::bail!("pod {name} does not run: {refusal}");
+    }
     if container::is_completed(&pod) {
         print_log(pods, name).await?;
     } else if args.tty {
@@ -133,7 +136,7 @@ fn exit_of(pod: &Pod, name: &str) -> Option<Exit> {
 
 /// Whether the container runs or will never run.
 fn has_started(pod: &Pod) -> bool {
-    container::is_completed(pod) || container::phase(pod) == "Running"
+    container::is_completed(pod) || container::phase(pod) == "Running" || container::refusal(pod).is_some()
 }
 
 async fn remove(args: &Args, client: &Client, namespace: &str) -> anyhow::Result<()> {
