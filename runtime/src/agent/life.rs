@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use minipod_protocol::shim::{Failure, Phase, RestartPolicy, State};
+use minipod_protocol::shim::{ContainerState, Failure, Phase, RestartPolicy, State};
 
 use super::backoff::BackOff;
 use super::sandbox;
@@ -190,7 +190,12 @@ impl Life {
         let started = status::was_started(&status);
         life.run = run.max(u32::from(started));
         let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        if terminal || (started && life.policy == RestartPolicy::Never) {
+        let containers = status.container_statuses.as_deref().unwrap_or_default();
+        let succeeded = containers.iter().filter(|container| status::has_succeeded(container));
+        let succeeded: Vec<&str> = succeeded.map(|container| container.name.as_str()).collect();
+        life.note_done(&succeeded);
+        let all_done = !containers.is_empty() && containers.iter().all(|c| life.is_done(&c.name));
+        if terminal || all_done || (started && life.policy == RestartPolicy::Never) {
             life.stage = Stage::Over { state: None, forgotten: true, delete: Delete::NotBefore(Duration::ZERO) };
         }
         life
@@ -231,6 +236,21 @@ impl Life {
     /// What its containers have behind them.
     pub(super) fn past(&self) -> &BTreeMap<String, Past> {
         &self.past
+    }
+
+    /// Whether the container has done its work: under `OnFailure` one that succeeded is not started again (kubelet
+    /// `computePodActions`), not even by a new shim, which runs the init containers anew.
+    fn is_done(&self, container: &str) -> bool {
+        self.past.get(container).is_some_and(|past| past.done)
+    }
+
+    /// Notes that these containers, none of them an init container, have succeeded.
+    fn note_done(&mut self, succeeded: &[&str]) {
+        if self.policy == RestartPolicy::OnFailure {
+            for name in succeeded {
+                self.past.entry((*name).to_owned()).or_default().done = true;
+            }
+        }
     }
 
     /// Nothing is left of it.
@@ -367,12 +387,14 @@ impl Life {
     }
 
     fn prepare(&mut self, now: Duration) -> Option<Vec<Action>> {
-        if self.images.values().all(|image| image.progress == Progress::Ready) {
+        if self.images_are_ready() {
             self.stage = Stage::Starting;
             return Some(vec![Action::Start]);
         }
         let mut actions = Vec::new();
-        for (container, image) in &mut self.images {
+        let past = &self.past;
+        let needed = |name: &String| !past.get(name).is_some_and(|past| past.done);
+        for (container, image) in self.images.iter_mut().filter(|(name, _)| needed(name)) {
             let due = match image.progress {
                 Progress::Wanted => true,
                 Progress::NotBefore(at) => now >= at,
@@ -386,12 +408,22 @@ impl Life {
         (!actions.is_empty()).then_some(actions)
     }
 
+    /// Whether every container that is to be started has its image.
+    fn images_are_ready(&self) -> bool {
+        self.images.iter().all(|(name, image)| image.progress == Progress::Ready || self.is_done(name))
+    }
+
     /// Whether a pod that is to run is started again after its shim has ended like this. A shim that wrote no state has
     /// started nothing.
     fn wants_again(&self, state: Option<&State>) -> bool {
         let Some(state) = state else { return true };
         let mut containers = state.init_containers.iter().chain(&state.containers);
         let started = containers.any(|c| !matches!(c.phase, Phase::Waiting(_)) || c.last.is_some());
+        // Those that had succeeded before were not given to this shim.
+        let succeeded = !state.containers.is_empty() && state.containers.iter().all(has_succeeded);
+        if self.policy == RestartPolicy::OnFailure && succeeded {
+            return false;
+        }
         // A pod of which nothing was ever started is made again whatever the policy says.
         !started || ((!state.finished || state.stopping) && self.policy != RestartPolicy::Never)
     }
@@ -408,6 +440,8 @@ impl Life {
             let before = self.past.get(&container.name).cloned().unwrap_or_default();
             self.past.insert(container.name.clone(), status::past_of(container, &before));
         }
+        let succeeded = state.into_iter().flat_map(|state| &state.containers).filter(|c| has_succeeded(c));
+        self.note_done(&succeeded.map(|container| container.name.as_str()).collect::<Vec<_>>());
         for image in self.images.values_mut() {
             image.progress = Progress::Wanted;
         }
@@ -503,13 +537,13 @@ impl Life {
     pub(super) fn deadline(&self, want: Want) -> Option<Duration> {
         match &self.stage {
             Stage::Preparing { not_before } => {
-                let waits = self.images.values().filter_map(|image| match image.progress {
+                let needed = self.images.iter().filter(|(name, _)| !self.is_done(name));
+                let waits = needed.filter_map(|(_, image)| match image.progress {
                     Progress::NotBefore(at) => Some(at.max(*not_before)),
                     Progress::Wanted => Some(*not_before),
                     Progress::Underway | Progress::Ready => None,
                 });
-                let ready = self.images.values().all(|image| image.progress == Progress::Ready);
-                waits.min().or(ready.then_some(*not_before))
+                waits.min().or(self.images_are_ready().then_some(*not_before))
             }
             Stage::Ended { clean: Clean::NotBefore(at), .. } => Some(*at),
             Stage::Running { stop: Stop::NotBefore(at), .. } if want != Want::Run => Some(*at),
@@ -517,6 +551,10 @@ impl Life {
             _ => None,
         }
     }
+}
+
+fn has_succeeded(container: &ContainerState) -> bool {
+    matches!(&container.phase, Phase::Terminated(end) if end.exit_code == 0)
 }
 
 #[cfg(test)]

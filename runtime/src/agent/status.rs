@@ -22,6 +22,9 @@ pub(super) struct Past {
     pub(super) restarts: u32,
     /// how it ended the last time
     pub(super) last: Option<Terminated>,
+    /// it has done its work: no later shim starts it again
+    #[serde(default)]
+    pub(super) done: bool,
 }
 
 /// The image of a container, as far as it got.
@@ -134,7 +137,7 @@ fn container_status(
         Some(Phase::Waiting(failure)) => Kind::Waiting(failure.clone()),
         // No shim is left to tell: what was known of it is its end.
         None => match &past.last {
-            Some(end) if view.ended => Kind::Terminated(end.clone()),
+            Some(end) if view.ended || past.done => Kind::Terminated(end.clone()),
             _ => Kind::Waiting(waiting(name, image, view, waiting_reason)),
         },
     };
@@ -225,6 +228,7 @@ pub(super) fn past_of(state: &shim::ContainerState, before: &Past) -> Past {
     Past {
         restarts: before.restarts + state.restarts + u32::from(started),
         last: end.or_else(|| state.last.clone()).or_else(|| before.last.clone()),
+        done: before.done,
     }
 }
 
@@ -239,9 +243,14 @@ pub(super) fn past_of_status(status: &PodStatus, now: Timestamp) -> BTreeMap<Str
         let end = running.or(ended);
         let started = u32::from(end.is_some() || last.is_some());
         let restarts = u32::try_from(status.restart_count).unwrap_or(0) + started;
-        (status.name.clone(), Past { restarts, last: end.or(last) })
+        (status.name.clone(), Past { restarts, last: end.or(last), done: false })
     };
     all.map(past).collect()
+}
+
+/// Whether the container has ended well, by its status.
+pub(super) fn has_succeeded(status: &ContainerStatus) -> bool {
+    status.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|ended| ended.exit_code == 0)
 }
 
 /// Whether any container of the pod was ever started, by its status.

@@ -336,3 +336,65 @@ fn a_clean_up_that_fails_is_tried_again() {
     let again = life.deadline(Want::Run).expect("tried again");
     assert_eq!(life.decide(Want::Run, true, again), [Action::Clean]);
 }
+
+fn named(name: &str, phase: Phase) -> ContainerState {
+    ContainerState { name: name.into(), ..container(phase, 0) }
+}
+
+fn two_containers(policy: &str) -> Life {
+    let mut pod = pod(policy);
+    pod.spec.as_mut().expect("a spec").containers.push(serde_json::from_value(json!({"name": "b"})).expect("one"));
+    let mut life = Life::new(&pod, 0, wall());
+    let _ = life.decide(Want::Run, true, at(0));
+    ready(&mut life, "a", at(0));
+    ready(&mut life, "b", at(0));
+    assert_eq!(life.decide(Want::Run, true, at(0)), [Action::Start]);
+    life.apply(Event::Started, at(0), wall());
+    life
+}
+
+/// The shim is killed when container `a` had ended well and `b` was running.
+fn lost_halfway(life: &mut Life) {
+    let containers = vec![named("a", exited(0)), named("b", running())];
+    ends(life, State { containers, ..state(running()) }, at(1));
+    clean(life, Want::Run, at(1));
+}
+
+#[test]
+fn after_a_lost_shim_a_container_that_succeeded_is_not_run_again_under_on_failure() {
+    let image = |name: &str| Action::EnsureImage { container: name.into() };
+    let mut life = two_containers("OnFailure");
+    lost_halfway(&mut life);
+    assert_eq!(life.decide(Want::Run, true, at(1)), [image("b")]);
+    ready(&mut life, "b", at(2));
+    assert_eq!(life.decide(Want::Run, true, at(2)), [Action::Start]);
+    assert_eq!((life.past()["a"].done, life.past()["b"].done), (true, false));
+    life.apply(Event::Started, at(2), wall());
+    // The next shim was told of `b` alone, and is lost as well, right after `b` has succeeded.
+    ends(&mut life, State { containers: vec![named("b", exited(0))], ..state(running()) }, at(3));
+    assert!(life.has_ended(Want::Run), "there is nothing left to run");
+
+    let mut life = two_containers("Always");
+    lost_halfway(&mut life);
+    assert_eq!(life.decide(Want::Run, true, at(1)), [image("a"), image("b")]);
+}
+
+#[test]
+fn after_a_reboot_a_container_that_succeeded_is_not_run_again_under_on_failure() {
+    let status = |name: &str, state: serde_json::Value| {
+        json!({"name": name, "ready": false, "restartCount": 0, "image": "x", "imageID": "", "containerID": "minipod://1",
+            "state": state})
+    };
+    let succeeded = json!({"terminated": {"exitCode": 0}});
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+    let life = |b: &serde_json::Value| {
+        let mut pod = pod("OnFailure");
+        pod.spec.as_mut().expect("a spec").containers.push(serde_json::from_value(json!({"name": "b"})).expect("one"));
+        let statuses = [status("a", succeeded.clone()), status("b", b.clone())];
+        pod.status =
+            serde_json::from_value(json!({"phase": "Running", "containerStatuses": statuses})).expect("a status");
+        Life::new(&pod, 1, wall())
+    };
+    assert_eq!(life(&running).decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "b".into() }]);
+    assert!(life(&succeeded).has_ended(Want::Run), "both have succeeded");
+}

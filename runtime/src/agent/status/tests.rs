@@ -232,9 +232,9 @@ fn a_host_network_pod_has_the_nodes_addresses() {
 
 #[test]
 fn restarts_under_earlier_shims_count() {
-    let before = Past { restarts: 2, last: None };
+    let before = Past { restarts: 2, ..Past::default() };
     let lost = ContainerState { name: "a".into(), phase: exited(137), last: None, restarts: 1 };
-    assert_eq!(past_of(&lost, &before), Past { restarts: 4, last: Some(end_137()) });
+    assert_eq!(past_of(&lost, &before), Past { restarts: 4, last: Some(end_137()), done: false });
     let never_started = ContainerState { phase: waiting("ContainerCreating"), ..lost };
     let never_started = ContainerState { restarts: 0, ..never_started };
     assert_eq!(past_of(&never_started, &before), before);
