@@ -35,19 +35,19 @@ pub(super) async fn serve(listener: TcpListener, handler: impl RequestHandler + 
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => match clients.enter(client.ip()) {
-                    Some(place) => {
-                        let handler = handler.clone();
-                        connections.spawn(async move {
-                            if let Err(error) = converse(stream, client, &handler).await {
-                                tracing::debug!(%client, %error, "connection ended");
-                            }
-                            drop(place);
-                        });
-                    }
-                    // Closed at once: a client that asks again meets the limit again.
-                    None => tracing::debug!(%client, "too many connections; closed"),
-                },
+                Ok((stream, client)) => {
+                    let Some(place) = clients.enter(client.ip()) else {
+                        tracing::debug!(%client, "too many connections; closed");
+                        continue;
+                    };
+                    let handler = handler.clone();
+                    connections.spawn(async move {
+                        if let Err(error) = converse(stream, client, &handler).await {
+                            tracing::debug!(%client, %error, "connection ended");
+                        }
+                        drop(place);
+                    });
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
                     sleep(ACCEPT_AGAIN).await;

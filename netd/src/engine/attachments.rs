@@ -72,7 +72,7 @@ impl Engine {
 
     /// Makes and deletes the links of a batch and answers. Where the kernel did not agree, no link is made; links are deleted
     /// all the same, since without its link nothing passes for a pod.
-    pub(super) fn finish(&mut self, answers: Answers, enforced: Result<(), Error>) {
+    pub(super) fn finish(&mut self, answers: Answers, enforced: &Result<(), Error>) {
         let mut failures = Vec::new();
         for (sandbox, reply) in answers.detaching {
             let result = self.attacher.detach(&sandbox, self.clock.now()).map(drop).map_err(|error| refusal(&error));
@@ -88,7 +88,7 @@ impl Engine {
             let _ = reply.send(gc_result(&failures));
         }
         for (prepared, dns, reply) in answers.attaching {
-            let result = match &enforced {
+            let result = match enforced {
                 Ok(()) => self.connect(prepared, dns),
                 Err(error) => {
                     self.forget(&prepared);
@@ -132,12 +132,11 @@ impl Engine {
 
 /// An attachment as the policy index knows it.
 pub(super) fn as_object(record: &Record) -> Attachment {
-    let (pod, uid, labels) = match &record.pod {
-        Some(pod) => (PodKey::new(&pod.namespace, &pod.name), pod.uid.clone(), None),
-        None => {
-            let key = PodKey::new(NAMESPACE_OF_CONTAINERS, &record.sandbox.container_id);
-            (key, None, Some(record.labels.clone()))
-        }
+    let (pod, uid, labels) = if let Some(pod) = &record.pod {
+        (PodKey::new(&pod.namespace, &pod.name), pod.uid.clone(), None)
+    } else {
+        let key = PodKey::new(NAMESPACE_OF_CONTAINERS, &record.sandbox.container_id);
+        (key, None, Some(record.labels.clone()))
     };
     Attachment { link: record.link.clone(), pod, uid, labels, addresses: record.addresses.clone() }
 }

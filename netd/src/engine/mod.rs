@@ -134,7 +134,7 @@ impl Engine {
             }
         }
         let enforced = self.enforce();
-        self.finish(answers, enforced);
+        self.finish(answers, &enforced);
         if look {
             self.look_at_network();
         }
@@ -234,7 +234,7 @@ impl Engine {
             self.begin_detach(sandbox, None, &mut answers);
         }
         let enforced = self.enforce();
-        self.finish(answers, enforced);
+        self.finish(answers, &enforced);
     }
 }
 

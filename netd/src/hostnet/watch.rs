@@ -18,15 +18,15 @@ const LATEST: Duration = Duration::from_secs(1);
 /// How long nothing is said after that: who takes away what is repaired, again and again, keeps us from nothing else.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls `changed` after changes that may concern what is ours, once for those that follow each other closely. Ends when the kernel
+/// Calls `tell` after changes that may concern what is ours, once for those that follow each other closely. Ends when the kernel
 /// tells no more, or nobody listens.
-pub async fn watch_changes(mut changes: NetworkChanges, ranges: Ranges, changed: impl Fn() -> bool) {
+pub async fn watch_changes(mut changes: NetworkChanges, ranges: Ranges, tell: impl Fn() -> bool) {
     while let Some(change) = changes.next().await {
         if !may_concern_us(&change, &ranges) {
             continue;
         }
         settle(&mut changes, &ranges).await;
-        if !changed() {
+        if !tell() {
             return;
         }
         sleep(PAUSE).await;

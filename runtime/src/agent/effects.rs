@@ -1,6 +1,6 @@
 //! What [`super::life`] asks for, done: images, shims, clean-up, writes to the API. Decides nothing but how.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, Service};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use minipod_image::user::resolve_user;
 use minipod_image::{ImageRef, Images, Progress, PullPolicy, Reference};
@@ -24,12 +24,15 @@ use super::Config;
 use super::command;
 use super::dns::NodeDns;
 use super::events::{Recorder, Tone};
-use super::sandbox::{self, ContainerImage, NodeFacts};
+use super::sandbox::{self, ContainerImage, NodeFacts, Turn};
+use super::service_links;
 use super::shim::{self, Record, Shim, ShimError};
 use super::status::ImageView;
 
 /// So many shims are started at a time: more would only wait for the processors.
 const STARTS_AT_ONCE: usize = 8;
+/// The service of the API server itself, in the namespace `default` of clusters that have one.
+const API_SERVICE: &str = "kubernetes";
 /// Killed processes end within this time.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// netd releases a network within this time.
@@ -149,9 +152,13 @@ impl Effects {
         record: Record,
     ) -> Result<Shim, NotStarted> {
         let _turn = self.starts.acquire().await;
-        let (owner, config, run) = (Arc::clone(pod), self.config.clone(), record.run);
+        let services = match self.services(pod).await {
+            Ok(services) => service_links::variables(&services),
+            Err(error) => return Err(self.sandbox_failed(pod, &error)),
+        };
         let done = record.past.iter().filter(|(_, past)| past.done).map(|(name, _)| name.clone()).collect();
-        let compiled = tokio::task::spawn_blocking(move || compile(&owner, images, &done, &config, run)).await;
+        let (owner, config, turn) = (Arc::clone(pod), self.config.clone(), Turn { run: record.run, done, services });
+        let compiled = tokio::task::spawn_blocking(move || compile(&owner, images, &config, &turn)).await;
         let sandbox = match compiled {
             Ok(Ok(sandbox)) => sandbox,
             Ok(Err(refusal)) => {
@@ -166,6 +173,23 @@ impl Effects {
             Ok(shim) => Ok(shim),
             Err(error) => Err(self.sandbox_failed(pod, &error)),
         }
+    }
+
+    /// The services that the pod's containers are told of: those of its namespace unless it wants none, and `kubernetes` in any
+    /// case (kubelet `getServiceEnvVarMap`).
+    async fn services(&self, pod: &Pod) -> Result<Vec<Service>, kube::Error> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let wanted = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+        let mut services = Vec::new();
+        if wanted {
+            let api = Api::<Service>::namespaced(self.client.clone(), &namespace);
+            services = api.list(&ListParams::default()).await?.items;
+        }
+        if !services.iter().any(|service| service.metadata.name.as_deref() == Some(API_SERVICE)) {
+            let api = Api::<Service>::namespaced(self.client.clone(), "default");
+            services.extend(api.get_opt(API_SERVICE).await?);
+        }
+        Ok(services)
     }
 
     fn sandbox_failed(&self, pod: &Pod, error: &(dyn std::error::Error + 'static)) -> NotStarted {
@@ -253,9 +277,8 @@ async fn remove_tree(path: PathBuf) -> Result<(), CleanError> {
 fn compile(
     pod: &Pod,
     images: BTreeMap<String, ImageRef>,
-    done: &BTreeSet<String>,
     config: &Config,
-    run: u32,
+    turn: &Turn,
 ) -> Result<minipod_protocol::shim::Sandbox, sandbox::Refusal> {
     let spec = pod.spec.clone().unwrap_or_default();
     let mut resolved = BTreeMap::new();
@@ -266,7 +289,7 @@ fn compile(
             .map_err(|error| sandbox::Refusal::of_container(&name, with_causes(&error)))?;
         resolved.insert(name, ContainerImage { layers: image.layers, config: image.config, user });
     }
-    let sandbox = sandbox::compile_sandbox(pod, &resolved, done, &node_facts(config), run)?;
+    let sandbox = sandbox::compile_sandbox(pod, &resolved, &node_facts(config), turn)?;
     for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
         let image = find_container(pod, &container.name).and_then(|c| c.image.as_deref()).unwrap_or_default();
         command::check(container, image).map_err(|message| {
@@ -275,7 +298,7 @@ fn compile(
         })?;
     }
     for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
-        remove_old_logs(&container.log_directory, run);
+        remove_old_logs(&container.log_directory, turn.run);
     }
     Ok(sandbox)
 }

@@ -29,10 +29,10 @@ pub(super) fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -
     out
 }
 
-/// The variables that a container's specification declares, each value expanded with those before it. A later one of the
-/// same name wins.
-pub(super) fn declared(variables: &[EnvVar]) -> Vec<(String, String)> {
-    let mut known: Vec<(String, String)> = Vec::with_capacity(variables.len());
+/// The variables of the services, then those that a container's specification declares, each value expanded with those before it.
+/// A later one of the same name wins.
+pub(super) fn declared(services: &[(String, String)], variables: &[EnvVar]) -> Vec<(String, String)> {
+    let mut known = services.to_vec();
     for variable in variables {
         let value = expand(variable.value.as_deref().unwrap_or_default(), |name| {
             known.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -90,9 +90,14 @@ mod tests {
     fn a_value_sees_only_the_variables_before_it() {
         let variable =
             |name: &str, value: &str| EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() };
-        let declared = declared(&[variable("B", "$(A)"), variable("A", "1"), variable("C", "$(A)$(B)")]);
+        let declared = |services: &[(String, String)]| {
+            declared(services, &[variable("B", "$(A)"), variable("A", "1"), variable("C", "$(A)$(B)")])
+        };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(declared, [pair("B", "$(A)"), pair("A", "1"), pair("C", "1$(A)")]);
+        assert_eq!(declared(&[]), [pair("B", "$(A)"), pair("A", "1"), pair("C", "1$(A)")]);
+        let of_service = pair("A", "of a service");
+        let all = [of_service.clone(), pair("B", "of a service"), pair("A", "1"), pair("C", "1of a service")];
+        assert_eq!(declared(&[of_service]), all, "a service's variables are known, and lose");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod life;
 mod log;
 mod resources;
 mod sandbox;
+mod service_links;
 mod shim;
 mod status;
 mod streams;

@@ -36,6 +36,17 @@ pub(super) struct NodeFacts {
     pub(super) hosts: String,
 }
 
+/// One start of a pod, among several.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn {
+    /// how many shims the pod had before
+    pub(super) run: u32,
+    /// containers that have done their work and are left out
+    pub(super) done: BTreeSet<String>,
+    /// variables that tell of services
+    pub(super) services: Vec<(String, String)>,
+}
+
 /// The image of one container, unpacked.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerImage {
@@ -96,14 +107,12 @@ pub(super) fn user_wanted(spec: &PodSpec, container: &Container, config: &ImageC
     }
 }
 
-/// Everything that the shim needs to know. `images` are by container name; containers that are `done` are left out; `run` counts the
-/// shims that this pod has had.
+/// Everything that the shim needs to know. `images` are by container name.
 pub(super) fn compile_sandbox(
     pod: &Pod,
     images: &BTreeMap<String, ContainerImage>,
-    done: &BTreeSet<String>,
     node: &NodeFacts,
-    run: u32,
+    turn: &Turn,
 ) -> Result<shim::Sandbox, Refusal> {
     let spec = pod.spec.as_ref().ok_or_else(|| refuse_pod("the pod has no spec"))?;
     check_supported(spec)?;
@@ -113,11 +122,11 @@ pub(super) fn compile_sandbox(
     let host_network = spec.host_network.unwrap_or(false);
     let hostname = if host_network { node.hostname.clone() } else { hostname(spec, &name) };
     let cgroup = pod_cgroup(&node.cgroup_parent, &uid);
-    let place = Place { node, spec, uid: &uid, hostname: &hostname, run };
+    let place = Place { node, spec, uid: &uid, hostname: &hostname, turn };
     let compile_all = |containers: &[Container]| {
         containers.iter().map(|c| compile_container(c, images, &place)).collect::<Result<Vec<_>, _>>()
     };
-    let left: Vec<Container> = spec.containers.iter().filter(|c| !done.contains(&c.name)).cloned().collect();
+    let left: Vec<Container> = spec.containers.iter().filter(|c| !turn.done.contains(&c.name)).cloned().collect();
     Ok(shim::Sandbox {
         init_containers: compile_all(spec.init_containers.as_deref().unwrap_or_default())?,
         containers: compile_all(&left)?,
@@ -155,7 +164,7 @@ struct Place<'a> {
     spec: &'a PodSpec,
     uid: &'a str,
     hostname: &'a str,
-    run: u32,
+    turn: &'a Turn,
 }
 
 fn compile_container(
@@ -169,7 +178,7 @@ fn compile_container(
     let pod_security = place.spec.security_context.as_ref();
     check_non_root(container, place.spec, image.user.uid).map_err(refuse)?;
 
-    let declared = env::declared(container.env.as_deref().unwrap_or_default());
+    let declared = env::declared(&place.turn.services, container.env.as_deref().unwrap_or_default());
     let lookup = |name: &str| declared.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let expand = |words: Option<&Vec<String>>| -> Vec<String> {
         words.into_iter().flatten().map(|word| env::expand(word, lookup)).collect()
@@ -208,7 +217,7 @@ fn compile_container(
         name: container.name.clone(),
         layers: image.layers.clone(),
         directory: place.node.pod_data.join(place.uid).join(&container.name),
-        log_directory: log_directory(&place.node.logs, place.uid, &container.name, place.run),
+        log_directory: log_directory(&place.node.logs, place.uid, &container.name, place.turn.run),
         args,
         env: environment,
         working_dir,

@@ -31,7 +31,6 @@ pub(super) const SUPPORTED: Table = &[
     ("spec.automountServiceAccountToken", NO),
     ("spec.serviceAccountName", Only(&["default"])),
     ("spec.serviceAccount", Only(&["default"])),
-    // Service environment variables are not made; both values are taken, since `true` is what Kubernetes fills in.
     ("spec.enableServiceLinks", Any),
     ("spec.schedulerName", Only(&["default-scheduler"])),
     ("spec.hostPID", NO),

@@ -58,7 +58,7 @@ pub enum NetworkChange {
     Lost,
 }
 
-/// NetworkChanges from the moment at which it is opened.
+/// What changes from the moment at which it is opened.
 #[derive(Debug)]
 pub struct NetworkChanges {
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,

@@ -10,7 +10,7 @@ use minipod_image::user::User;
 use minipod_protocol::shim::{Container, RestartPolicy, Sandbox, Seccomp};
 use serde_json::{Value, json};
 
-use super::{ContainerImage, NodeFacts, Refusal, compile_sandbox, user_wanted};
+use super::{ContainerImage, NodeFacts, Refusal, Turn, compile_sandbox, user_wanted};
 use crate::agent::dns::NodeDns;
 
 fn config() -> ImageConfig {
@@ -51,9 +51,15 @@ fn pod(spec: Value) -> Pod {
     serde_json::from_value(pod).expect("a pod")
 }
 
+fn turn() -> Turn {
+    let service = [("MODE", "of a service"), ("DB_SERVICE_HOST", "10.96.0.7")];
+    let services = service.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    Turn { run: 2, done: BTreeSet::from(["finished".to_owned()]), services }
+}
+
 fn compile_as(spec: Value, uid: u32) -> Result<Sandbox, Refusal> {
     let images = ["a", "i"].map(|name| (name.to_owned(), image(uid)));
-    compile_sandbox(&pod(spec), &BTreeMap::from(images), &BTreeSet::new(), &node(), 2)
+    compile_sandbox(&pod(spec), &BTreeMap::from(images), &node(), &turn())
 }
 
 fn compile(spec: Value) -> Sandbox {
