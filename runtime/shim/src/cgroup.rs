@@ -19,6 +19,22 @@ const REMOVAL: Duration = Duration::from_secs(2);
 /// The controllers of the limits that pods have.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
+/// The controllers of v1 that the executor knows (libcgroups, `v1/controller_type.rs`).
+const EXECUTORS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "pids",
+    "perf_event",
+    "memory",
+    "blkio",
+    "net_prio",
+    "net_cls",
+    "freezer",
+];
+
 /// Why a group could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
@@ -109,6 +125,15 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+
+    /// The controllers of v1 in whose trees the executor makes a container's group, with that group; none with v2.
+    pub(crate) fn v1_groups(&self, group: &str) -> Vec<(String, PathBuf)> {
+        let known = EXECUTORS.iter().filter_map(|controller| {
+            let tree = self.hierarchies.iter().find(|hierarchy| hierarchy.has(controller))?;
+            Some(((*controller).to_owned(), tree.path(group)))
+        });
+        known.collect()
     }
 
     /// Moves this process into the group, in every tree.

@@ -34,8 +34,11 @@ const MASKED: [&str; 13] = [
     "/sys/fs/selinux",
 ];
 
+/// Where programs look for their control groups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Read-only, as with the usual runtimes.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", CGROUPS];
 
 /// The scheduler's period: the quota of a limit is counted in it.
 const CPU_PERIOD_MICROS: u64 = 100_000;
@@ -47,6 +50,8 @@ pub(crate) struct PodFiles<'a> {
     pub(crate) shm: &'a Path,
     /// `(file of the node, path in the container)`
     pub(crate) etc: &'a [(PathBuf, PathBuf)],
+    /// `(controller, the container's group)` of each v1 tree; empty with v2
+    pub(crate) cgroups: &'a [(String, PathBuf)],
 }
 
 /// The specification of a container's first process and its surroundings.
@@ -169,11 +174,26 @@ fn mounts(container: &Container, pod: &PodFiles<'_>) -> Result<Vec<Mount>, OciSp
         bind(pod.shm, Path::new("/dev/shm"), &["rbind", "rw", "nosuid", "noexec", "nodev"])?,
     ];
     let access = if container.read_only { "ro" } else { "rw" };
+    mounts.extend(cgroup_mounts(pod.cgroups)?);
     for (node, inside) in pod.etc {
         mounts.push(bind(node, inside, &["rbind", access, "nosuid", "nodev"])?);
     }
     for (node, inside) in &container.binds {
         mounts.push(bind(node, inside, &["rbind", "ro", "nosuid", "nodev"])?);
+    }
+    Ok(mounts)
+}
+
+/// The container's own control groups, read-only, as the usual runtimes show them: programs read their limits there. With v2 the cgroup
+/// namespace shows the container's part; of v1 each tree's group is shown, since the executor would mount the trees writable.
+fn cgroup_mounts(groups: &[(String, PathBuf)]) -> Result<Vec<Mount>, OciSpecError> {
+    let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    if groups.is_empty() {
+        return Ok(vec![special(CGROUPS, "cgroup", &options)?]);
+    }
+    let mut mounts = vec![special(CGROUPS, "tmpfs", &["nosuid", "noexec", "nodev", "mode=755", "size=64k"])?];
+    for (controller, group) in groups {
+        mounts.push(bind(group, &Path::new(CGROUPS).join(controller), &["bind", "nosuid", "noexec", "nodev", "ro"])?);
     }
     Ok(mounts)
 }
@@ -193,7 +213,7 @@ fn mount(source: &Path, at: &Path, kind: &str, options: &[&str]) -> Result<Mount
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use oci_spec::runtime::LinuxNamespaceType;
 
@@ -201,9 +221,16 @@ mod tests {
     use crate::testing::container;
 
     fn spec(change: impl FnOnce(&mut minipod_protocol::shim::Container)) -> oci_spec::runtime::Spec {
+        spec_with(&[], change)
+    }
+
+    fn spec_with(
+        cgroups: &[(String, PathBuf)],
+        change: impl FnOnce(&mut minipod_protocol::shim::Container),
+    ) -> oci_spec::runtime::Spec {
         let mut container = container("a");
         change(&mut container);
-        let pod = PodFiles { shm: Path::new("/pod/shm"), etc: &[] };
+        let pod = PodFiles { shm: Path::new("/pod/shm"), etc: &[], cgroups };
         compile_spec(&container, Path::new("/pod/a/rootfs"), "/minipod/pod/a", &pod).expect("spec")
     }
 
@@ -214,6 +241,21 @@ mod tests {
         let kinds: Vec<_> = namespaces.iter().map(oci_spec::runtime::LinuxNamespace::typ).collect();
         assert_eq!(kinds, [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup]);
         assert_eq!(spec.hostname(), &None);
+    }
+
+    #[test]
+    fn control_groups_are_shown_read_only() {
+        let check = |groups: &[(String, PathBuf)], expected: &[(&str, &str)]| {
+            let mounts = spec_with(groups, |_| {}).mounts().clone().unwrap_or_default();
+            let shown = mounts.iter().filter(|mount| mount.destination().starts_with("/sys/fs/cgroup"));
+            let shown =
+                shown.map(|mount| (mount.destination().to_string_lossy(), mount.typ().as_deref().unwrap_or("")));
+            let shown: Vec<_> = shown.collect();
+            assert_eq!(shown.iter().map(|(at, kind)| (at.as_ref(), *kind)).collect::<Vec<_>>(), expected);
+        };
+        check(&[], &[("/sys/fs/cgroup", "cgroup")]);
+        let memory = ("memory".to_owned(), PathBuf::from("/sys/fs/cgroup/memory/minipod/pod/a"));
+        check(&[memory], &[("/sys/fs/cgroup", "tmpfs"), ("/sys/fs/cgroup/memory", "bind")]);
     }
 
     #[test]

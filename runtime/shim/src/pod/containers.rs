@@ -91,12 +91,12 @@ impl Pod {
         let rootfs = overlay::ensure_fresh_rootfs(container)?;
         make_directory_inside(&rootfs, Path::new(&container.working_dir))
             .with_context(|| format!("cannot make the working directory `{}`", container.working_dir))?;
-        let files = PodFiles { shm: &self.shm, etc: &self.etc };
-        let spec = compile_spec(container, &rootfs, &self.cgroup_of(container), &files)?;
+        let cgroup = self.cgroup_of(container);
+        let files = PodFiles { shm: &self.shm, etc: &self.etc, cgroups: &self.cgroups.v1_groups(&cgroup) };
+        let spec = compile_spec(container, &rootfs, &cgroup, &files)?;
         let env = environment(&container.env, std::iter::empty(), container.tty);
         let (report, workload) = self.workload(container, env)?;
         let (stdio, ours) = streams(container, container.tty, container.stdin)?;
-        let cgroup = self.cgroup_of(container);
         let spawned = unshielded(|| self.executor.create(&container.name, &spec, workload, stdio))?;
         let pid = spawned.pid;
         if let Err(error) = self.cgroups.limit_devices(&cgroup) {

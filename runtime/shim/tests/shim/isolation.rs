@@ -226,3 +226,19 @@ fn a_capability_that_does_not_exist_is_named() {
     pod.stop(0);
     pod.wait_end();
 }
+
+#[test]
+fn a_container_sees_its_own_control_groups_and_cannot_change_them() {
+    let script = "
+        memory=/sys/fs/cgroup/memory
+        if [ -d $memory ]; then file=$memory/memory.limit_in_bytes; else file=/sys/fs/cgroup/memory.max; fi
+        cat $file
+        echo 1 > $file || echo refused
+        mkdir ${file%/*}/more || echo refused
+        touch /sys/fs/cgroup/new || echo refused
+        grep -q $$ ${file%/*}/cgroup.procs && echo inside";
+    let limit = |c: &mut minipod_protocol::shim::Container| c.resources.memory_bytes = Some(64 << 20);
+    let lines = output_of(limit, script);
+    let said: Vec<&str> = lines.iter().map(String::as_str).filter(|line| !line.contains("Read-only")).collect();
+    assert_eq!(said, ["67108864", "refused", "refused", "refused", "inside"], "{lines:?}");
+}

@@ -52,8 +52,7 @@ fn pod(spec: Value) -> Pod {
 }
 
 fn turn() -> Turn {
-    let service = [("MODE", "of a service"), ("DB_SERVICE_HOST", "10.96.0.7")];
-    let services = service.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let services = vec![("DB_SERVICE_HOST".to_owned(), "10.96.0.7".to_owned())];
     Turn { run: 2, done: BTreeSet::from(["finished".to_owned()]), services }
 }
 
@@ -90,7 +89,7 @@ fn a_plain_pod_runs_its_image_safely() {
     assert_eq!(sandbox.resolv_conf, None, "netd's answer says it");
     let container = &sandbox.containers[0];
     assert_eq!(container.args, ["/hello", "serve"]);
-    assert_eq!(container.env, ["HOSTNAME=web", "PATH=/bin", "MODE=image"]);
+    assert_eq!(container.env, ["HOSTNAME=web", "PATH=/bin", "MODE=image", "DB_SERVICE_HOST=10.96.0.7"]);
     assert_eq!(container.working_dir, "/srv");
     assert_eq!((container.uid, container.gid, container.additional_gids.as_slice()), (65534, 7, &[8][..]));
     assert_eq!(container.stop_signal, 3);
@@ -110,12 +109,35 @@ fn command_args_and_env_are_the_pods() {
         "env": [{"name": "NAME", "value": "you"}, {"name": "GREETING", "value": "hi $(NAME)"}, {"name": "PATH", "value": "/x"}],
     }));
     assert_eq!(both.args, ["/bin/sh", "-c", "echo you $(MODE) $(NAME)", "hi you"]);
-    assert_eq!(both.env, ["HOSTNAME=web", "PATH=/x", "MODE=image", "NAME=you", "GREETING=hi you"]);
+    let environment =
+        ["HOSTNAME=web", "PATH=/x", "MODE=image", "DB_SERVICE_HOST=10.96.0.7", "NAME=you", "GREETING=hi you"];
+    assert_eq!(both.env, environment);
     assert_eq!(container(json!({"args": ["x"]})).args, ["/hello", "x"]);
     let terminal = container(json!({"tty": true, "stdin": true, "stdinOnce": true, "workingDir": "/tmp"}));
     assert_eq!(terminal.env[1], "TERM=xterm");
     assert!(terminal.tty && terminal.stdin && terminal.stdin_once);
     assert_eq!(terminal.working_dir, "/tmp");
+}
+
+#[test]
+fn a_containers_own_variables_win_over_services_and_those_over_the_image() {
+    let compile = |env: Value| {
+        let services = [("MODE", "of a service"), ("DB_SERVICE_HOST", "10.96.0.7")];
+        let services = services.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let images = BTreeMap::from([("a".to_owned(), image(1))]);
+        let pod = pod(json!({"containers": [{"name": "a", "image": "x", "env": env}]}));
+        let sandbox = compile_sandbox(&pod, &images, &node(), &Turn { services, ..turn() }).expect("a sandbox");
+        sandbox.containers[0].env[2..].to_vec()
+    };
+    assert_eq!(compile(json!([])), ["MODE=of a service", "DB_SERVICE_HOST=10.96.0.7"]);
+    let env = json!([{"name": "DB_SERVICE_HOST", "value": "mine"}, {"name": "MODE", "value": "$(MODE)!"}]);
+    assert_eq!(compile(env), ["MODE=of a service!", "DB_SERVICE_HOST=mine"]);
+}
+
+#[test]
+fn a_container_that_has_done_its_work_is_left_out() {
+    let sandbox = compile(json!({"containers": [{"name": "finished", "image": "x"}, {"name": "a", "image": "x"}]}));
+    assert_eq!(sandbox.containers.iter().map(|container| container.name.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
