@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+pub use nix::sys::signal::Signal;
 
 /// Starts a program that is to outlive this process: in a process group of its own, so that a signal from the terminal does
 /// not reach it; nothing to read, what it writes goes to `log`. It makes its own session and enters its own cgroups.
@@ -19,33 +19,28 @@ use nix::sys::signal::Signal;
 /// # Errors
 /// What `execve(2)` says.
 pub fn spawn_detached(program: &Path, args: &[&OsStr], log: File) -> io::Result<Child> {
-    let stderr = log.try_clone()?;
-    Command::new(program)
-        .args(args)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(stderr)
-        .process_group(0)
-        .spawn()
+    command(program, args, log)?.process_group(0).spawn()
 }
 
-/// Makes the command's process leave this process's session, and enter the cgroups whose `cgroup.procs` files are given,
-/// before it runs the program: it never forks while it is still inside the cgroups of this process.
-pub fn detach(command: &mut Command, cgroup_procs: Vec<File>) {
-    let enter = move || {
-        nix::unistd::setsid()?;
-        for procs in &cgroup_procs {
-            nix::unistd::write(procs, b"0")?;
-        }
-        Ok(())
-    };
+/// Starts a program that is to outlive this process and its terminal: in a session of its own; nothing to read, what it writes
+/// goes to `log`.
+///
+/// # Errors
+/// What `setsid(2)` and `execve(2)` say.
+pub fn spawn_daemon(program: &Path, args: &[&OsStr], log: File) -> io::Result<Child> {
+    let mut command = command(program, args, log)?;
     #[expect(unsafe_code, reason = "no safe way to run code between fork and exec")]
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed: setsid(2) and write(2) are; nothing is allocated, no
-    // lock is taken, and the closure's captures are only read.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed: setsid(2) is one; nothing is allocated, no lock taken.
     unsafe {
-        command.pre_exec(enter);
+        command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?));
     }
+    command.spawn()
+}
+
+fn command(program: &Path, args: &[&OsStr], log: File) -> io::Result<Command> {
+    let mut command = Command::new(program);
+    command.args(args).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command)
 }
 
 /// A process, named so that its number cannot come to mean another one (`pidfd_open(2)`). Readable once the process ended.
@@ -145,21 +140,26 @@ pub fn since_boot() -> io::Result<Duration> {
 }
 
 /// When a process started, in clock ticks since boot (`/proc/PID/stat`, field 22): with the number, it names a process of this boot.
-/// `None` when there is no such process.
+/// `None` when there is no such process; a zombie has ended too.
 ///
 /// # Errors
 /// What `/proc` says, other than that there is no such process.
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => parse_start_time(&stat).map(Some).ok_or_else(|| io::Error::other("unreadable /proc/PID/stat")),
+        Ok(stat) => Ok(parse_start_time(&stat)),
+        // The file can be opened, and its process end before it is read: ESRCH.
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The second field, the program's name, may hold blanks and parentheses.
+/// The second field, the program's name, may hold blanks and parentheses. `None` for a zombie (field 3).
 fn parse_start_time(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -168,10 +168,9 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use nix::sys::signal::Signal;
-    use nix::unistd::{Pid, getpgid};
+    use nix::unistd::{Pid, getpgid, getsid};
 
-    use super::{PidFd, boot_id, parse_start_time, spawn_detached, start_time};
+    use super::{PidFd, Signal, boot_id, parse_start_time, spawn_daemon, spawn_detached, start_time};
 
     #[test]
     fn a_detached_process_has_a_group_of_its_own_and_dies_by_its_descriptor() {
@@ -189,9 +188,21 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_has_a_session_of_its_own() {
+        let log = tempfile::tempfile().expect("a file");
+        let mut child = spawn_daemon(Path::new("sleep"), &[OsStr::new("1000")], log).expect("sleep starts");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let session = getsid(Some(pid));
+        child.kill().expect("killed");
+        child.wait().expect("it ends");
+        assert_eq!(session, Ok(pid));
+    }
+
+    #[test]
     fn a_process_is_named_by_its_start_even_with_a_hostile_name() {
         let stat = "7 (a) b) 9) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1";
         assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time("7 (a) Z 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1"), None);
         assert_eq!(parse_start_time("7"), None);
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert!(start_time(own).expect("read").is_some());

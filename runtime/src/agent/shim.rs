@@ -8,10 +8,9 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use minipod_kernel::process::{PidFd, spawn_detached};
+use minipod_kernel::process::{PidFd, Signal, spawn_detached, start_time};
 use minipod_protocol::line::{self, MAX_LINE};
 use minipod_protocol::shim::{Reply, Request, Sandbox, State, files};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -132,7 +131,7 @@ impl Shim {
         let pid = i32::try_from(child.id()).unwrap_or_default();
         // Our own child: its number is its own until it is waited for.
         let process = PidFd::open(pid).ok().flatten().map(Arc::new);
-        record.process = lock::start_time(pid).ok().flatten().map(|start_time| lock::Daemon { pid, start_time });
+        record.process = start_time(pid).ok().flatten().map(|start_time| lock::Daemon { pid, start_time });
         let mut child = child;
         match wait_for_socket(directory, &mut child).await {
             Ok(stream) => {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use http::Uri;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ClientBuilder};
+use minipod_kernel::host::effective_uid;
 use tokio::net::UnixStream;
 
 /// Nobody answers on the API socket.
@@ -72,7 +73,7 @@ pub(crate) fn connect_error(socket: &Path, source: io::Error) -> ConnectError {
     let socket = socket.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NoDaemon { socket },
-        io::ErrorKind::PermissionDenied => ConnectError::Forbidden { socket, uid: nix::unistd::geteuid().as_raw() },
+        io::ErrorKind::PermissionDenied => ConnectError::Forbidden { socket, uid: effective_uid() },
         _ => ConnectError::Io { socket, source },
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! The kernel drops the lock when its holder dies, so a stale file never keeps a daemon from starting.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use minipod_kernel::lock::FileLock;
+use minipod_kernel::process::start_time;
 use serde::{Deserialize, Serialize};
 
 use super::options::Directories;
@@ -51,7 +51,7 @@ fn process(daemon: Option<&Daemon>) -> String {
 /// The right to serve a run directory, kept until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: FileLock,
     pid_file: PathBuf,
     found_directory: bool,
 }
@@ -70,17 +70,9 @@ impl Lock {
         let found_directory = run_dir.is_dir();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed(run_dir))?;
         let path = run_dir.join("node.lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed(&path))?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => LockError::Held { run_dir: run_dir.clone(), daemon: running(directories) },
-            errno => LockError::Io { path: path.clone(), source: errno.into() },
-        })?;
+        let Some(file) = FileLock::try_acquire(&path).map_err(failed(&path))? else {
+            return Err(LockError::Held { run_dir: run_dir.clone(), daemon: running(directories) });
+        };
         let pid_file = directories.pid_file();
         let daemon = Daemon::of_this_process().map_err(failed(&pid_file))?;
         let text = serde_json::to_vec(&daemon).map_err(|e| failed(&pid_file)(e.into()))?;
@@ -123,45 +115,9 @@ pub fn running(directories: &Directories) -> Option<Daemon> {
     daemon.is_alive().then_some(daemon)
 }
 
-/// When a process started, in clock ticks after boot; `None` when there is no such process (a zombie has ended too).
-///
-/// # Errors
-/// What reading `/proc` says, other than that the process is gone.
-pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(parse_start_time(&stat)),
-        // The file can be opened, and its process end before it is read.
-        Err(error) if is(&error, Errno::ENOENT) || is(&error, Errno::ESRCH) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno as i32)
-}
-
-/// Field 22 of `/proc/PID/stat`; the second field is a name in parentheses that may hold blanks and parentheses. `None` for
-/// a zombie (field 3).
-fn parse_start_time(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Directories, Lock, LockError, parse_start_time, running};
-
-    #[test]
-    fn the_start_time_is_found_behind_a_hostile_name() {
-        let stat = "12 (a) Z 1 ( b) S 1 12 12 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 1000 100";
-        assert_eq!(parse_start_time(stat), Some(4711));
-        assert_eq!(parse_start_time("12 (a) Z 1 12 12 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0"), None);
-        assert_eq!(parse_start_time(""), None);
-    }
+    use super::{Directories, Lock, LockError, running};
 
     #[test]
     fn one_run_directory_has_one_daemon() {

@@ -3,8 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use minipod_kernel::host::link_addresses;
 
 /// What a Node object says of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,18 +70,8 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
 }
 
 fn addresses_of_links() -> Vec<IpAddr> {
-    let Ok(all) = getifaddrs() else { return Vec::new() };
-    let up =
-        |flags: InterfaceFlags| flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK);
-    let ours = |name: &str| name.starts_with(minipod_model::link::POD_LINK_PREFIX);
-    all.filter(|link| up(link.flags) && !ours(&link.interface_name))
-        .filter_map(|link| {
-            let address = link.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
-        })
-        .filter(is_usable)
-        .collect()
+    let all = link_addresses().into_iter().filter(|(link, _)| !link.starts_with(minipod_model::link::POD_LINK_PREFIX));
+    all.map(|(_, address)| address).filter(is_usable).collect()
 }
 
 fn is_usable(address: &IpAddr) -> bool {

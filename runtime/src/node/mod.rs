@@ -16,6 +16,8 @@ mod reset;
 use std::io;
 use std::path::PathBuf;
 
+use minipod_kernel::host::{effective_uid, hostname};
+
 pub use options::{Directories, Options, OptionsError, Settings};
 pub use register::RegisterError;
 
@@ -167,11 +169,9 @@ pub fn reset(options: &Options) -> Result<ResetReport, ResetError> {
     reset::reset(&settings)
 }
 
-fn hostname() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 fn require_root<E>(error: impl FnOnce(u32) -> E) -> Result<(), E> {
-    let uid = nix::unistd::geteuid();
-    if uid.is_root() { Ok(()) } else { Err(error(uid.as_raw())) }
+    match effective_uid() {
+        0 => Ok(()),
+        uid => Err(error(uid)),
+    }
 }

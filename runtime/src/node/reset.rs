@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use minipod_kernel::cgroup::{CgroupError, Hierarchies};
 use minipod_kernel::mount;
-use minipod_kernel::process::PidFd;
-use nix::sys::signal::Signal;
+use minipod_kernel::process::{PidFd, Signal};
 
 use super::lock::{self, Lock, LockError};
 use super::options::Settings;

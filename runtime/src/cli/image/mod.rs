@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use minipod_image::import::{Imported, RootfsSettings};
 use minipod_image::{ImageSummary, Images, Options, PullPolicy};
+use minipod_kernel::host::effective_uid;
 
 use super::context::Context;
 use super::out;
@@ -116,11 +117,8 @@ impl Args {
     }
 
     fn open(&self, context: &Context) -> anyhow::Result<Images> {
-        let uid = nix::unistd::geteuid();
-        anyhow::ensure!(
-            uid.is_root(),
-            "the image store belongs to root (this is user {uid}): use `sudo minipod image ...`"
-        );
+        let uid = effective_uid();
+        anyhow::ensure!(uid == 0, "the image store belongs to root (this is user {uid}): use `sudo minipod image ...`");
         let directory = context.directories.images();
         let options = Options {
             directory: directory.clone(),

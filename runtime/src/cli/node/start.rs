@@ -1,16 +1,18 @@
 //! Starting the daemon in the background, and waiting until it answers.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use kube::Client;
+use minipod_kernel::host::effective_uid;
+use minipod_kernel::process::spawn_daemon;
 
 use super::super::client::{self, ConnectError};
 use super::super::context::Context;
@@ -73,16 +75,14 @@ fn as_foreground(arguments: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Starts this program with `arguments` in a session of its own, and waits until its API answers.
 async fn start(directories: &Directories, arguments: Vec<OsString>) -> anyhow::Result<u32> {
-    let uid = nix::unistd::geteuid();
-    anyhow::ensure!(uid.is_root(), "starting `minipod node` needs root (this is user {uid}): use `sudo minipod ...`");
+    let uid = effective_uid();
+    anyhow::ensure!(uid == 0, "starting `minipod node` needs root (this is user {uid}): use `sudo minipod ...`");
     let log_file = directories.log_file();
     let mut log = open_log(&log_file).with_context(|| format!("cannot write the log `{}`", log_file.display()))?;
     let log_start = log.seek(SeekFrom::End(0))?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    minipod_kernel::process::detach(&mut command, Vec::new());
-    let child = command.spawn().context("cannot start `minipod node`")?;
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let child = spawn_daemon(&program, &arguments, log).context("cannot start `minipod node`")?;
     let pid = child.id();
     wait_until_answering(directories, Some(child), log_start).await?;
     Ok(pid)

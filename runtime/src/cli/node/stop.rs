@@ -1,13 +1,10 @@
 //! Stopping the daemon.
 
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::api::{DeleteParams, ListParams};
-use minipod_kernel::process::PidFd;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use minipod_kernel::process::{PidFd, Signal};
 
 use super::super::context::Context;
 use super::super::kind::POD;
@@ -27,7 +24,7 @@ pub(super) async fn run(context: &Context, pods: bool, timeout: Duration) -> any
     // The number may have gone to another process between the two looks; the descriptor is of the one that is alive now.
     if let Some(process) = process.filter(|_| daemon.is_alive()) {
         process.signal(Signal::SIGTERM).with_context(|| format!("cannot stop process {pid}: use `sudo`"))?;
-        let ended = tokio::task::spawn_blocking(move || has_ended(&process, timeout)).await??;
+        let ended = tokio::task::spawn_blocking(move || process.wait(timeout)).await??;
         anyhow::ensure!(
             ended,
             "process {pid} has not ended {} s after SIGTERM: see its log {}",
@@ -36,13 +33,6 @@ pub(super) async fn run(context: &Context, pods: bool, timeout: Duration) -> any
         );
     }
     out::print(&format!("node stopped (process {pid})\n"))
-}
-
-/// Waits until the process has ended, or the time is up.
-fn has_ended(process: &PidFd, timeout: Duration) -> nix::Result<bool> {
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut fds, timeout)? > 0)
 }
 
 async fn delete_pods(context: &Context, timeout: Duration) -> anyhow::Result<()> {
