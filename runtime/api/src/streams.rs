@@ -35,6 +35,17 @@ pub struct LogOptions {
     pub tail_lines: Option<u64>,
     /// end after so many bytes
     pub limit_bytes: Option<u64>,
+    /// only what the container wrote to this one; both without
+    pub stream: Option<LogSource>,
+}
+
+/// One of a container's two outputs. A terminal is standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogSource {
+    /// `stream=Stdout`
+    Stdout,
+    /// `stream=Stderr`
+    Stderr,
 }
 
 /// The query of `pods/exec` and `pods/attach`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use minipod_api::streams::LogOptions;
+use minipod_api::streams::{LogOptions, LogSource};
 
 /// So much is read at a time.
 const BLOCK: usize = 64 << 10;
@@ -17,6 +17,8 @@ const BLOCK: usize = 64 << 10;
 pub(super) struct Line<'a> {
     /// RFC 3339 with nanoseconds
     pub(super) time: &'a str,
+    /// which of the container's outputs
+    pub(super) source: LogSource,
     /// the container's line ends here
     pub(super) full: bool,
     /// what the container wrote, without the newline
@@ -27,9 +29,11 @@ pub(super) struct Line<'a> {
 pub(super) fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?;
-    if !matches!(parts.next()?, b"stdout" | b"stderr") {
-        return None;
-    }
+    let source = match parts.next()? {
+        b"stdout" => LogSource::Stdout,
+        b"stderr" => LogSource::Stderr,
+        _ => return None,
+    };
     let tag = parts.next()?;
     // Later tags may follow after a colon (kubelet `cri/remote/logs`).
     let full = match tag.split(|byte| *byte == b':').next()? {
@@ -37,7 +41,7 @@ pub(super) fn parse_line(line: &[u8]) -> Option<Line<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Line { time, full, text: parts.next().unwrap_or_default() })
+    Some(Line { time, source, full, text: parts.next().unwrap_or_default() })
 }
 
 /// Turns lines of a log file into what the client asked for.
@@ -45,6 +49,7 @@ pub(super) fn parse_line(line: &[u8]) -> Option<Line<'_>> {
 pub(super) struct Filter {
     timestamps: bool,
     since: Option<Timestamp>,
+    source: Option<LogSource>,
     /// bytes that may still be sent
     left: Option<u64>,
     /// the line before was a part
@@ -54,12 +59,21 @@ pub(super) struct Filter {
 impl Filter {
     /// For one request.
     pub(super) fn new(options: &LogOptions) -> Self {
-        Self { timestamps: options.timestamps, since: options.since, left: options.limit_bytes, inside: false }
+        Self {
+            timestamps: options.timestamps,
+            since: options.since,
+            source: options.stream,
+            left: options.limit_bytes,
+            inside: false,
+        }
     }
 
     /// Appends what the client gets of this line.
     pub(super) fn push(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let Some(line) = parse_line(line) else { return };
+        if self.source.is_some_and(|source| source != line.source) {
+            return;
+        }
         if let Some(since) = self.since {
             let early = line.time.parse::<Timestamp>().is_ok_and(|time| time < since);
             if early {
@@ -216,7 +230,7 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    use minipod_api::streams::LogOptions;
+    use minipod_api::streams::{LogOptions, LogSource};
 
     use super::{Line, Reader, Start, count_runs, find_logs, parse_line};
 
@@ -243,7 +257,7 @@ mod tests {
     #[test]
     fn a_line_is_time_stream_tag_and_text() {
         let line = parse_line(b"2026-01-02T03:04:05.000000006Z stderr F a  b ").expect("a line");
-        assert_eq!(line, Line { time: AT, full: true, text: b"a  b " });
+        assert_eq!(line, Line { time: AT, source: LogSource::Stderr, full: true, text: b"a  b " });
         assert_eq!(parse_line(format!("{AT} stdout P").as_bytes()).map(|l| (l.full, l.text)), Some((false, &b""[..])));
         for bad in ["", "x", "x stdout", "x stdin F y", "x stdout Q y"] {
             assert_eq!(parse_line(bad.as_bytes()), None, "{bad}");
@@ -256,6 +270,14 @@ mod tests {
         assert_eq!(read(&content, &LogOptions::default()), "hello\nworld\n");
         let stamped = LogOptions { timestamps: true, ..LogOptions::default() };
         assert_eq!(read(&content, &stamped), format!("{AT} hello\n{AT} world\n"));
+    }
+
+    #[test]
+    fn one_of_the_outputs_is_read_alone() {
+        let content = format!("{AT} stdout P a\n{AT} stderr F x\n{AT} stdout F b\n{AT} stderr P y\n");
+        let of = |source| LogOptions { stream: Some(source), ..LogOptions::default() };
+        assert_eq!(read(&content, &of(LogSource::Stdout)), "ab\n");
+        assert_eq!(read(&content, &of(LogSource::Stderr)), "x\ny");
     }
 
     #[test]

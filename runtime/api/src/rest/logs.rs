@@ -17,7 +17,7 @@ use crate::meta;
 use crate::request::{Name, Params};
 use crate::shared::Shared;
 use crate::status::{ApiError, with_causes};
-use crate::streams::{LogOptions, PodStreams, StreamError, Target};
+use crate::streams::{LogOptions, LogSource, PodStreams, StreamError, Target};
 
 pub(super) async fn logs(shared: &Shared, kind: &Kind, name: &Name, params: &Params) -> Result<Response, ApiError> {
     let options = options(params, Timestamp::now())?;
@@ -47,14 +47,35 @@ fn options(params: &Params, now: Timestamp) -> Result<LogOptions, ApiError> {
                 .map_err(|error| ApiError::bad_request(format!("sinceTime: Invalid value: \"{time}\": {error}")))?,
         ),
     };
+    let tail_lines = params.number("tailLines")?;
+    let stream = stream(params.get("stream"))?;
+    if stream.is_some() && tail_lines.is_some() {
+        // The end of a log is looked for before its lines are told apart; Kubernetes refuses it too.
+        return Err(ApiError::bad_request(
+            "tailLines: Forbidden: `tailLines` and specific `stream` are mutually exclusive",
+        ));
+    }
     Ok(LogOptions {
         follow: params.flag("follow")?,
         previous: params.flag("previous")?,
         timestamps: params.flag("timestamps")?,
         since,
-        tail_lines: params.number("tailLines")?,
+        tail_lines,
         limit_bytes: params.number("limitBytes")?,
+        stream,
     })
+}
+
+/// `PodLogOptions.stream` (KEP 3288).
+fn stream(wanted: Option<&str>) -> Result<Option<LogSource>, ApiError> {
+    match wanted {
+        None | Some("All") => Ok(None),
+        Some("Stdout") => Ok(Some(LogSource::Stdout)),
+        Some("Stderr") => Ok(Some(LogSource::Stderr)),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "stream: Unsupported value: \"{other}\": supported values: \"All\", \"Stderr\", \"Stdout\""
+        ))),
+    }
 }
 
 pub(super) fn streams(shared: &Shared) -> Result<&Arc<dyn PodStreams>, ApiError> {
@@ -110,7 +131,19 @@ fn container(pod: &Value, pod_name: &str, wanted: Option<&str>) -> Result<String
 mod tests {
     use serde_json::json;
 
-    use super::container;
+    use super::{container, stream};
+    use crate::streams::LogSource;
+
+    #[test]
+    fn one_of_the_outputs_can_be_asked_for() {
+        let read = |wanted| stream(wanted).map_err(|error| error.to_string());
+        assert_eq!(read(None), Ok(None));
+        assert_eq!(read(Some("All")), Ok(None));
+        assert_eq!(read(Some("Stdout")), Ok(Some(LogSource::Stdout)));
+        assert_eq!(read(Some("Stderr")), Ok(Some(LogSource::Stderr)));
+        let refused = "stream: Unsupported value: \"stderr\": supported values: \"All\", \"Stderr\", \"Stdout\"";
+        assert_eq!(read(Some("stderr")), Err(refused.to_owned()));
+    }
 
     #[test]
     fn the_only_container_is_meant_if_none_is_named() {
