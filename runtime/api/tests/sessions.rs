@@ -62,6 +62,7 @@ impl PodStreams for Echo {
     }
 }
 
+/// `deaf FILE`: neither reads nor writes, and makes the file at the end of the session.
 /// `NAME CODE`: says its name, echoes input until it closes, complains on standard error, ends with CODE.
 async fn echo(
     command: Vec<String>,
@@ -69,6 +70,13 @@ async fn echo(
     mut input: mpsc::Receiver<Input>,
     output: mpsc::Sender<Output>,
 ) {
+    if command[0] == "deaf" {
+        // Takes no input; leaves a mark when the session is over.
+        output.closed().await;
+        drop(input);
+        std::fs::write(&command[1], "").expect("a mark");
+        return;
+    }
     let send = async |text: String| output.send(Output::Stdout(text.into())).await.is_ok();
     send(format!("{}\n", command[0])).await;
     while options.stdin
@@ -192,6 +200,25 @@ async fn exec_passes_streams_and_the_exit_code_on() {
         causes.into_iter().map(|c| (c.reason.unwrap_or_default(), c.message.unwrap_or_default())).collect();
     assert_eq!(causes, [("ExitCode".to_owned(), "3".to_owned())]);
     in_time(session.join()).await.expect("a regular end");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_session_though_its_input_is_not_taken() {
+    let node = Node::new().await;
+    let mark = node.directory.path().join("mark");
+    let command = ["deaf", mark.to_str().expect("text")];
+    let mut session = in_time(node.pods().exec("a", command, &params().stdin(true))).await.expect("a session");
+    let mut stdin = session.stdin().expect("standard input");
+    let piece = vec![b'x'; 64 << 10];
+    let full = async { while stdin.write_all(&piece).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(1), full).await.expect_err("more input is taken than fits");
+    drop((stdin, session));
+    in_time(async {
+        while !mark.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

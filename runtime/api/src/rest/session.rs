@@ -13,6 +13,7 @@ use http::header::UPGRADE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::logs::{refuse, streams, target};
 use crate::kinds::Kind;
@@ -35,6 +36,9 @@ const CLOSE: u8 = 255;
 const NORMAL: u16 = 1000;
 /// How long the client has to confirm the end.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often a client is sent something at least. One that has gone is noticed by that even while its last input waits for a
+/// process that reads nothing, so that nothing behind that input is read.
+const PULSE: Duration = Duration::from_secs(5);
 /// The largest message of a client.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -193,8 +197,20 @@ async fn forward_output(
     if (options.stdout || options.stderr) && sink.send(message(first, &[])).await.is_err() {
         return false;
     }
+    let mut pulse = tokio::time::interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse.reset();
     let status = loop {
-        let sent = match output.recv().await {
+        let said = tokio::select! {
+            said = output.recv() => said,
+            _ = pulse.tick() => {
+                if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                    return false;
+                }
+                continue;
+            }
+        };
+        let sent = match said {
             Some(Output::Stdout(data)) if options.stdout => sink.send(message(STDOUT, &data)).await,
             Some(Output::Stderr(data)) if options.stderr => sink.send(message(STDERR, &data)).await,
             Some(Output::Stdout(_) | Output::Stderr(_)) => Ok(()),

@@ -16,6 +16,8 @@ use crate::lifecycle::Slot;
 const STDIN_QUEUE: usize = 256 << 10;
 /// Output that is kept for the first attach to an interactive container.
 const BACKLOG: usize = 64 << 10;
+/// What a person types to end a terminal's input: `VEOF` as a new terminal has it (termios(3)).
+const END_OF_FILE: u8 = 4;
 /// Read at once.
 pub(super) const CHUNK: usize = 32 << 10;
 
@@ -185,10 +187,13 @@ impl Process {
         self.stdin_queue.len() < STDIN_QUEUE
     }
 
-    /// Queues input; an empty piece closes the input, except a terminal's.
+    /// Queues input; an empty piece ends it. A terminal is not closed, which would hang up on what it prints: its input ends as a
+    /// person ends it.
     pub(super) fn push_stdin(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            self.close_stdin = self.terminal.is_none();
+        if bytes.is_empty() && self.terminal.is_some() {
+            self.stdin_queue.push_back(END_OF_FILE);
+        } else if bytes.is_empty() {
+            self.close_stdin = true;
         } else if self.stdin.is_some() && !self.close_stdin {
             self.stdin_queue.extend(bytes);
         }
