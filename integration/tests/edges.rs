@@ -46,9 +46,8 @@ const SYSTEM: [&str; 8] = [
     "netlink-packet-route",
     "netlink-packet-netfilter",
 ];
-/// `minipod-image` walks directories that hostile layers wrote; `minipod-hello` is the program inside a pod; `minipod` asks for its
-/// user, its terminal and its lock file by itself (see ARCHITECTURE.md).
-const MAY_USE_SYSTEM: [&str; 5] = ["minipod-kernel", "minipod-shim", "minipod-image", "minipod-hello", "minipod"];
+/// `minipod-image` walks directories that hostile layers wrote; `minipod-hello` is the program inside a pod.
+const MAY_USE_SYSTEM: [&str; 4] = ["minipod-kernel", "minipod-shim", "minipod-image", "minipod-hello"];
 
 /// What the pure crates may not know: async, clients, files.
 const IMPURE: [&str; 8] = ["tokio", "kube", "hyper", "axum", "redb", "futures", "reqwest", "tempfile"];

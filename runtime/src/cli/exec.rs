@@ -1,37 +1,22 @@
 //! `exec`: runs a command in a container and ends as it ends.
 
+use std::io::{self, IsTerminal as _};
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
-use super::args::switch;
 use super::context::Context;
 use super::kind::Kind;
-use super::{container, dns_hint, out, session, terminal};
+use super::{container, dns_hint, out, session};
 
 /// Options of `exec`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The pod: `web` or `pod/web`
-    #[arg(value_name = "POD")]
-    pod: String,
+    #[command(flatten)]
+    target: session::Container,
 
-    /// The container [default: the first]
-    #[arg(short, long, value_name = "NAME")]
-    container: Option<String>,
-
-    /// Pass standard input to the command
-    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
-          default_missing_value = "true", value_parser = switch)]
-    stdin: bool,
-
-    /// Give the command a terminal
-    #[arg(short = 't', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
-          default_missing_value = "true", value_parser = switch)]
-    tty: bool,
-
-    /// Say nothing but what the command says
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    streams: session::Streams,
 
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -40,7 +25,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let name = pod_name(&self.pod)?;
+        let name = pod_name(&self.target.pod)?;
         let client = context.client().await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), context.namespace());
         let pod = pods.get(name).await?;
@@ -49,20 +34,22 @@ impl Args {
             "cannot exec into a container in a completed pod; current phase is {}",
             container::phase(&pod)
         );
-        let chosen = container::choose(&pod, self.container.as_deref())?;
-        if !self.quiet {
+        let chosen = container::choose(&pod, self.target.container.as_deref())?;
+        let session::Streams { stdin, tty, quiet } = self.streams;
+        if !quiet {
             chosen.note.iter().for_each(|note| out::say(note));
             dns_hint::say(&client, &pod).await;
         }
-        let tty = self.tty && usable_terminal(self.quiet);
-        let process = pods.exec(name, &self.command, &session::params(&chosen.name, self.stdin, tty)).await?;
-        session::conclude(session::join(process, tty).await?)
+        // As with kubectl, a terminal is for somebody who types into one.
+        let tty = tty && stdin && usable_terminal(quiet);
+        let params = session::params(&chosen.name, stdin, tty);
+        let connection = session::exec(&pods, name, &self.command, &params).await?;
+        session::conclude(session::join(connection, &params).await?)
     }
 }
 
-/// A terminal is only for someone who has one.
 fn usable_terminal(quiet: bool) -> bool {
-    let usable = terminal::stdin_is_terminal();
+    let usable = io::stdin().is_terminal();
     if !usable && !quiet {
         out::say("Unable to use a TTY - input is not a terminal or the right kind of file");
     }

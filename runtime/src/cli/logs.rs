@@ -6,7 +6,7 @@ use futures::io::{AsyncBufRead, AsyncReadExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, LogParams};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::args::{duration, switch};
 use super::context::Context;
@@ -88,24 +88,23 @@ impl Args {
             ..LogParams::default()
         };
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        copy(pods.log_stream(name, &params).await?).await
+        copy(pods.log_stream(name, &params).await?, tokio::io::stdout()).await
     }
 }
 
-/// A log to standard output, as it comes.
+/// A log to an output, as it comes.
 ///
 /// # Errors
-/// The connection, or standard output.
-pub(crate) async fn copy(log: impl AsyncBufRead) -> anyhow::Result<()> {
+/// The connection, or the output.
+pub(crate) async fn copy(log: impl AsyncBufRead, mut output: impl AsyncWrite + Unpin) -> anyhow::Result<()> {
     let mut log = std::pin::pin!(log);
-    let mut stdout = tokio::io::stdout();
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let count = log.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        out::ended(stdout.write_all(&buffer[..count]).await)?;
-        out::ended(stdout.flush().await)?;
+        out::ended(output.write_all(&buffer[..count]).await)?;
+        out::ended(output.flush().await)?;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +11,9 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
-use minipod_api::streams::{Input, LogOptions, LogStream, Output, Session, SessionOptions, StreamError, Target};
+use minipod_api::streams::{
+    Input, LogOptions, LogSource, LogStream, Output, Session, SessionOptions, StreamError, Target,
+};
 use minipod_api::{PodStreams, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -59,7 +61,23 @@ impl Node {
 
     /// Runs the program with something on its standard input. Words are separated by blanks; `+` in a word is a blank.
     pub(crate) fn minipod_with_input(&self, line: &str, input: &str) -> Ended {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_minipod"))
+        let mut child = self.spawn(line);
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // Its output is read meanwhile. A program that has ended takes no input.
+        let output = std::thread::scope(|scope| {
+            scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+            child.wait_with_output().expect("the program ends")
+        });
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts the program with pipes for its streams.
+    pub(crate) fn spawn(&self, line: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_minipod"))
             .args(line.split_whitespace().map(|word| word.replace('+', " ")))
             .env("MINIPOD_RUN_DIR", self.directory.path())
             .env("MINIPOD_STATE_DIR", self.directory.path().join("state"))
@@ -68,15 +86,7 @@ impl Node {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the program starts");
-        // A program that has ended takes no input.
-        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-        let output = child.wait_with_output().expect("the program ends");
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .expect("the program starts")
     }
 
     /// Runs the program, which succeeds; what it printed.
@@ -179,6 +189,9 @@ struct Played;
 #[async_trait]
 impl PodStreams for Played {
     async fn logs(&self, target: Target, options: LogOptions) -> Result<LogStream, StreamError> {
+        if options.stream == Some(LogSource::Stderr) {
+            return Ok(futures::stream::iter([Ok(Bytes::from("complaint\n"))]).boxed());
+        }
         let which = if options.previous { "before" } else { "now" };
         let lines = [format!("{} {which}\n", target.container), "two\n".to_owned(), "three\n".to_owned()];
         let skip =
@@ -188,16 +201,22 @@ impl PodStreams for Played {
         Ok(futures::stream::iter(lines).boxed())
     }
 
-    /// `exit N` ends with N, `cat` gives back its input, anything else prints itself on both streams.
-    async fn exec(&self, _: Target, command: Vec<String>, _: SessionOptions) -> Result<Session, StreamError> {
+    /// `exit N` ends with N, `cat` gives back its input, `yes` never ends, anything else prints itself on both streams.
+    async fn exec(&self, _: Target, command: Vec<String>, options: SessionOptions) -> Result<Session, StreamError> {
         Ok(session(move |mut input, output| async move {
             let code = match command.as_slice() {
                 [word, code] if word == "exit" => code.parse().expect("a number"),
                 [word] if word == "cat" => {
-                    while let Some(Input::Stdin(bytes)) = input.recv().await {
+                    while options.stdin
+                        && let Some(Input::Stdin(bytes)) = input.recv().await
+                    {
                         output.send(Output::Stdout(bytes)).await.expect("somebody listens");
                     }
                     0
+                }
+                [word] if word == "yes" => {
+                    while output.send(Output::Stdout(Bytes::from("y\n"))).await.is_ok() {}
+                    return;
                 }
                 words => {
                     let text = Bytes::from(words.join(" ") + "\n");
@@ -210,10 +229,12 @@ impl PodStreams for Played {
         }))
     }
 
-    /// Gives back its input in capitals.
-    async fn attach(&self, _: Target, _: SessionOptions) -> Result<Session, StreamError> {
-        Ok(session(|mut input, output| async move {
-            while let Some(Input::Stdin(bytes)) = input.recv().await {
+    /// Gives back its input, if it has one, in capitals.
+    async fn attach(&self, _: Target, options: SessionOptions) -> Result<Session, StreamError> {
+        Ok(session(move |mut input, output| async move {
+            while options.stdin
+                && let Some(Input::Stdin(bytes)) = input.recv().await
+            {
                 let capitals = Bytes::from(bytes.to_ascii_uppercase());
                 output.send(Output::Stdout(capitals)).await.expect("somebody listens");
             }

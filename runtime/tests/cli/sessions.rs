@@ -1,5 +1,7 @@
 //! `logs`, `exec`, `attach` and `run -i`.
 
+use std::io::Read as _;
+
 use crate::node::Node;
 
 fn with_pod() -> Node {
@@ -19,6 +21,47 @@ fn a_log_is_printed() {
     assert_eq!(node.ok("logs web -p --tail 3"), "web before\ntwo\nthree\n");
     assert!(node.fails("logs web -c other").starts_with("error: container other not found in pod web; it has web"));
     assert_eq!(node.fails("logs none"), "Error from server (NotFound): pods \"none\" not found\n");
+}
+
+#[test]
+fn a_command_gets_input_and_gives_outputs_and_its_exit_code() {
+    let node = with_pod();
+    let ended = node.minipod("exec web -- some words");
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "some words\n", "some words\n"));
+    let ended = node.minipod("exec web -- exit 42");
+    assert_eq!((ended.code, ended.stderr.as_str()), (42, "command terminated with exit code 42\n"));
+    for length in [0, 10, 300_000, 10_000_000] {
+        let input = "x".repeat(length);
+        let ended = node.minipod_with_input("exec -i web -- cat", &input);
+        assert_eq!((ended.code, ended.stdout.len(), ended.stderr.as_str()), (0, length, ""));
+    }
+    let ended = node.minipod_with_input("exec web -- cat", "input without `-i` is not passed on");
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_session() {
+    let node = with_pod();
+    let mut child = node.spawn("exec -i web -- yes");
+    let mut first = [0; 4];
+    child.stdout.take().expect("a pipe").read_exact(&mut first).expect("output");
+    assert_eq!(&first, b"y\ny\n");
+    // Standard input stays open meanwhile.
+    let _stdin = child.stdin.take();
+    assert_eq!(child.wait().expect("it ends").code(), Some(141));
+}
+
+#[test]
+fn what_is_typed_reaches_the_container() {
+    let node = with_pod();
+    let pod =
+        "{kind: Pod, apiVersion: v1, metadata: {name: shell}, spec: {containers: [{name: c, image: x, stdin: true}]}}";
+    node.minipod_with_input("apply -f -", pod);
+    while node.ok("get pod shell -o jsonpath={.status.phase}") != "Running" {}
+    let ended = node.minipod_with_input("attach -i shell", "hello\n");
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "HELLO\n", ""));
+    let ended = node.minipod_with_input("attach -i web", "hello\n");
+    assert!(ended.stderr.starts_with("Unable to use standard input - container web was not given one\n"), "{ended:?}");
 }
 
 #[test]
@@ -46,5 +89,6 @@ fn a_session_ends_with_the_code_of_its_container_and_leaves_nothing() {
     assert!(ended.stderr.ends_with("pod default/t terminated (Error)\n"), "{ended:?}");
     let ended = node.minipod("run t --image x --rm --attach --restart=Never --annotations exit=0");
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "t now\ntwo\nthree\npod \"t\" deleted\n"), "{ended:?}");
+    assert_eq!(ended.stderr, "complaint\n", "its standard error is kept apart");
     assert_eq!(node.ok("get pods -o name"), "");
 }

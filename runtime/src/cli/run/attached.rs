@@ -1,53 +1,54 @@
 //! A person with a new pod: waits until its container runs, joins its streams, ends as it ends, and cleans up.
 //!
 //! Nothing that the container printed before the session began is lost: for a container with a terminal the shim keeps it for the
-//! first session, the output of one without comes from its log, and so does that of one that has already ended.
+//! first session, the outputs of one without come from its log, each by itself, and so do those of one that has already ended.
 
+use futures::io::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{AttachParams, DeleteParams, LogParams};
+use kube::api::{DeleteParams, LogParams};
+use kube::core::Request;
 use kube::{Api, Client};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::io::AsyncWrite;
 
 use super::super::failure::Exit;
 use super::super::kind::{POD, SERVICE};
+use super::super::signals::Signals;
 use super::super::{container, logs, out, session, wait};
 use super::{Args, Restart};
 
 /// The session, and with `--rm` the end of the pod, whatever the session's end.
 pub(super) async fn run(args: &Args, client: &Client, namespace: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    if !args.rm {
-        return converse(args, &pods).await;
-    }
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
-    let interrupted = |code| Err(Exit { code, message: String::new() }.into());
+    let mut signals = Signals::listen()?;
     let result = tokio::select! {
         result = converse(args, &pods) => result,
-        _ = interrupts.recv() => interrupted(130),
-        _ = terminations.recv() => interrupted(143),
+        exit = signals.next() => Err(exit.into()),
     };
+    if !args.rm {
+        return result;
+    }
     let removed = remove(args, client, namespace).await;
     result.and(removed)
 }
 
 async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
+    let session::Streams { stdin, tty, quiet } = args.streams;
     let started = wait::pod(pods, name, Some(args.timeout), |pod: Option<&Pod>| pod.is_none_or(has_started)).await?;
     let Some(pod) = started else { anyhow::bail!("pod {name} was deleted before its container ran") };
     if let Some(refusal) = container::refusal(&pod) {
         anyhow::bail!("pod {name} does not run: {refusal}");
     }
     if container::is_completed(&pod) {
-        print_log(pods, name).await?;
-    } else if args.tty {
+        print_log(pods, name, false).await?;
+    } else if tty {
         with_terminal(args, pods).await?;
     } else {
         without_terminal(args, pods).await?;
     }
     if args.restart == Restart::Always || args.leave_stdin_open {
-        if !args.rm && args.stdin && !args.quiet {
-            let tty = if args.tty { " -t" } else { "" };
+        if !args.rm && stdin && !quiet {
+            let tty = if tty { " -t" } else { "" };
             out::say(&format!(
                 "Session ended, resume using 'minipod attach {name} -c {name} -i{tty}' command when the pod is running"
             ));
@@ -59,44 +60,66 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
 
 async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
-    if !args.quiet {
+    if !args.streams.quiet {
         out::say("If you don't see a command prompt, try pressing enter.");
     }
-    match pods.attach(name, &session::params(name, true, true)).await {
-        Ok(process) => session::join(process, true).await.map(drop),
-        // It has ended meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 400 => print_log(pods, name).await,
+    let params = session::params(name, true, true);
+    match session::attach(pods, name, &params).await {
+        Ok(connection) => session::join(connection, &params).await.map(drop),
+        Err(error) if has_ended(&error) => print_log(pods, name, false).await,
         Err(error) => Err(error.into()),
     }
 }
 
-/// Output from the log, complete from the first byte; input by a session of its own.
+/// Outputs from the log, complete from the first byte; input by a session of its own.
 async fn without_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
     let input = async {
-        if args.stdin {
-            let params = AttachParams::default().container(name).stdin(true).stdout(false).stderr(false);
-            // A container that has ended takes no input.
-            if let Ok(process) = pods.attach(name, &params).await {
-                let _ = session::join(process, false).await;
+        if args.streams.stdin {
+            let params = session::input_params(name);
+            match session::attach(pods, name, &params).await {
+                Ok(connection) => drop(session::join(connection, &params).await?),
+                Err(error) if has_ended(&error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        std::future::pending::<()>().await;
+        // What was printed is still on its way.
+        std::future::pending().await
     };
     tokio::select! {
-        result = follow_log(pods, name) => result,
-        () = input => Ok(()),
+        result = print_log(pods, name, true) => result,
+        result = input => result,
     }
 }
 
-async fn follow_log(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
-    let params = LogParams { container: Some(name.to_owned()), follow: true, ..LogParams::default() };
-    logs::copy(pods.log_stream(name, &params).await?).await
+/// Whether a container was refused a session because it does not run any more.
+fn has_ended(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 400)
 }
 
-async fn print_log(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
-    let params = LogParams { container: Some(name.to_owned()), ..LogParams::default() };
-    logs::copy(pods.log_stream(name, &params).await?).await
+/// Each output of the container to the person's own.
+async fn print_log(pods: &Api<Pod>, name: &str, follow: bool) -> anyhow::Result<()> {
+    let stdout = copy_log(pods, name, "Stdout", follow, tokio::io::stdout());
+    let stderr = copy_log(pods, name, "Stderr", follow, tokio::io::stderr());
+    tokio::try_join!(stdout, stderr).map(drop)
+}
+
+async fn copy_log(
+    pods: &Api<Pod>,
+    name: &str,
+    stream: &str,
+    follow: bool,
+    output: impl AsyncWrite + Unpin,
+) -> anyhow::Result<()> {
+    logs::copy(open_log(pods, name, stream, follow).await?, output).await
+}
+
+/// One stream of the log (`PodLogOptions.stream`), which the client library does not know yet.
+async fn open_log(pods: &Api<Pod>, name: &str, stream: &str, follow: bool) -> anyhow::Result<impl AsyncBufRead> {
+    let params = LogParams { container: Some(name.to_owned()), follow, ..LogParams::default() };
+    let mut request = Request::new(pods.resource_url()).logs(name, &params)?;
+    *request.uri_mut() = format!("{}&stream={stream}", request.uri()).parse()?;
+    Ok(pods.clone().into_client().request_stream(request).await?)
 }
 
 /// The exit code of the container, once the pod has ended.
@@ -152,7 +175,7 @@ async fn remove(args: &Args, client: &Client, namespace: &str) -> anyhow::Result
         Err(error) if is_not_found(&error) => None,
         Err(error) => return Err(error.into()),
     };
-    if !args.quiet {
+    if !args.streams.quiet {
         out::print(&format!("pod \"{}\" deleted\n", args.name))?;
     }
     match uid {

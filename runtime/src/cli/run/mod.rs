@@ -16,6 +16,7 @@ use super::args::{duration, switch};
 use super::context::Context;
 use super::kind::{Kind, POD, SERVICE};
 use super::output::{self, Format};
+use super::session::Streams;
 use super::{dns_hint, node, out};
 
 /// Options of `run`.
@@ -59,15 +60,8 @@ pub(crate) struct Args {
           default_missing_value = "true", value_parser = switch)]
     rm: bool,
 
-    /// Pass standard input to the container
-    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
-          default_missing_value = "true", value_parser = switch)]
-    stdin: bool,
-
-    /// Give the container a terminal
-    #[arg(short = 't', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
-          default_missing_value = "true", value_parser = switch)]
-    tty: bool,
+    #[command(flatten)]
+    streams: Streams,
 
     /// Wait for the container and show what it prints
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
@@ -104,10 +98,6 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse)]
     output: Option<Format>,
 
-    /// Say nothing but what the container says
-    #[arg(short, long)]
-    quiet: bool,
-
     /// Arguments of the container, or its command with `--command`
     #[arg(last = true, value_name = "COMMAND")]
     command_words: Vec<String>,
@@ -140,7 +130,7 @@ impl Restart {
 impl Args {
     /// Whether the person waits for the container.
     fn attaches(&self) -> bool {
-        self.attach || self.stdin
+        self.attach || self.streams.stdin
     }
 
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
@@ -154,7 +144,7 @@ impl Args {
         if let Some(service) = objects.service {
             self.create_service(&client, context, service).await?;
         }
-        if self.dry_run == DryRun::None && !self.quiet {
+        if self.dry_run == DryRun::None && !self.streams.quiet {
             dns_hint::say(&client, &pod).await;
         }
         if self.attaches() {

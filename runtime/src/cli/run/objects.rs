@@ -61,7 +61,10 @@ pub(super) fn objects(args: &Args, namespace: Option<&str>) -> anyhow::Result<Ob
 
 fn check(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(!args.expose || args.port.is_some(), "--port must be set when exposing a service");
-    anyhow::ensure!(!args.tty || args.stdin, "-i/--stdin is required for containers with -t/--tty=true");
+    anyhow::ensure!(
+        !args.streams.tty || args.streams.stdin,
+        "-i/--stdin is required for containers with -t/--tty=true"
+    );
     anyhow::ensure!(
         !args.rm || args.attaches(),
         "--rm should only be used for attached containers: add `-i` or `--attach`"
@@ -92,12 +95,12 @@ fn container(args: &Args) -> anyhow::Result<Value> {
     if let Some(policy) = &args.image_pull_policy {
         set("imagePullPolicy", json!(policy));
     }
-    if args.stdin {
+    if args.streams.stdin {
         set("stdin", json!(true));
         // Whoever started it alone types into it; when that one leaves, the input ends.
         set("stdinOnce", json!(!args.leave_stdin_open));
     }
-    if args.tty {
+    if args.streams.tty {
         set("tty", json!(true));
     }
     Ok(container)
