@@ -1,0 +1,125 @@
+//! Without a terminal.
+
+use std::io::Read as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use integration::ran::Ran;
+use integration::wait::until;
+
+use crate::{IMAGE, lab, lab_with_pod, runs};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_goes_in_comes_out_and_the_session_ends() {
+    let lab = lab_with_pod();
+    let rounds = if std::env::var_os("MINIPOD_TEST_FULL").is_some() { 100 } else { 10 };
+    for round in 0..rounds {
+        let two = lab.minipod_with_input(&["exec", "-i", "web", "--", "cat"], "one\ntwo\n").expect_success();
+        assert_eq!(two, "one\ntwo\n", "round {round}");
+        let much = "x".repeat(300_000);
+        let back = lab.minipod_with_input(&["exec", "-i", "web", "--", "cat"], &much).expect_success();
+        assert_eq!(back.len(), much.len(), "round {round}");
+        // The process ends before its input does.
+        let ended = lab.minipod_with_input(&["exec", "-i", "web", "--", "sh", "-c", "exit 4"], &much);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(4), ""), "round {round}: {ended}");
+    }
+    // Far more than all buffers on the way hold, both ways at once.
+    let pump = "head -c 50000000 /dev/zero | timeout 60 minipod exec -i web -- cat | wc -c";
+    assert_eq!(lab.shell(pump).expect_success().trim(), "50000000");
+}
+
+#[test]
+fn outputs_are_kept_apart_and_the_exit_code_is_passed_on() {
+    let lab = lab_with_pod();
+    let ran = lab.exec("web", &["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "out\n"), "{ran}");
+    assert_eq!(ran.stderr, "err\ncommand terminated with exit code 7\n");
+    let ran = lab.exec("web", &["no-such-program"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.contains("no-such-program"), "{ran}");
+}
+
+#[test]
+fn a_session_ends_when_one_of_its_ends_leaves() {
+    let lab = lab_with_pod();
+    // The reader of the output.
+    let script = "timeout 20 bash -c 'minipod exec web -- yes | head -n 1; echo ${PIPESTATUS[0]}'";
+    assert_eq!(lab.shell(script).expect_success(), "y\n141\n");
+
+    // The client, whose input nobody takes.
+    let mut client = lab.command("sh");
+    client.args(["-c", "yes | exec minipod exec -i web -- sleep 7771"]).stdin(Stdio::null());
+    let mut client = client.spawn().expect("started");
+    until("the process", LIMIT, || runs(&lab, "sleep 7771").then_some(())).expect("it runs");
+    let _ = lab.shell("pkill -KILL -fx 'minipod exec -i web -- sleep 7771'").expect_success();
+    client.wait().expect("it ends");
+    until("the process to go with its client", LIMIT, || (!runs(&lab, "sleep 7771")).then_some(())).expect("gone");
+
+    // The daemon.
+    let mut client = lab.command("minipod");
+    client.args(["exec", "-i", "web", "--", "sh", "-c", "echo begun; sleep 7772"]);
+    let mut client =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut begun = [0; 6];
+    client.stdout.as_mut().expect("a pipe").read_exact(&mut begun).expect("its output");
+    let _ = lab.shell("kill -KILL $(sed 's/[^0-9]*\\([0-9]*\\).*/\\1/' /run/minipod/node.pid)").expect_success();
+    let ended = client.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("the connection to the node ended before the process did"), "{said}");
+}
+
+#[test]
+fn a_run_without_a_terminal_loses_nothing_and_keeps_its_outputs_apart() {
+    let lab = lab();
+    let run = |name: &str, script: &str, input: &str| -> Ran {
+        let args = ["run", name, "--image", IMAGE, "--rm", "-i", "--restart=Never", "-q", "--", "sh", "-c", script];
+        lab.minipod_with_input(&args, input)
+    };
+    let ran = run("early", "seq 20000; echo oops >&2; exit 3", "");
+    let numbers: Vec<String> = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let numbers = numbers.concat();
+    assert_eq!((ran.code, ran.stdout.len(), ran.stdout == numbers), (Some(3), numbers.len(), true));
+    assert!(ran.stderr.starts_with("oops\n"), "{}", ran.stderr);
+
+    let much = "line of text\n".repeat(100_000);
+    let ran = run("echo", "echo begun >&2; cat; echo ended >&2; printf unfinished", &much);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), "begun\nended\n"));
+    assert_eq!((ran.stdout.len(), ran.stdout == format!("{much}unfinished")), (much.len() + 10, true));
+    assert_eq!(lab.minipod(&["get", "pods", "-o", "name"]).expect_success(), "");
+}
+
+#[test]
+fn an_interrupted_run_removes_its_pod() {
+    let lab = lab();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut client = lab.command("minipod");
+        // A shell that is the first process of its namespace ends by no signal that it does not ask for.
+        client.args(["run", "gone", "--image", IMAGE, "--rm", "--attach", "--restart=Never", "--"]);
+        client.args(["sh", "-c", "trap exit TERM; sleep 7773 & wait"]);
+        let mut client = client.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("started");
+        until("the pod", LIMIT, || runs(&lab, "sleep 7773").then_some(())).expect("it runs");
+        let _ = lab.shell(&format!("pkill -{signal} -f '^minipod run gone'")).expect_success();
+        assert_eq!(client.wait().expect("it ends").code(), Some(code));
+        assert_eq!(lab.minipod(&["get", "pods", "-o", "name"]).expect_success(), "");
+    }
+}
+
+#[test]
+fn an_attached_container_gets_input_until_it_ends() {
+    let lab = lab();
+    lab.apply(&format!(
+        "{{kind: Pod, apiVersion: v1, metadata: {{name: echo}}, spec: {{restartPolicy: Never, containers: [{{name: c, image: {IMAGE}, \
+         stdin: true, stdinOnce: true, args: [sh, -c, 'echo early; cat; echo late >&2; exit 2']}}]}}}}"
+    ));
+    lab.wait_ready("echo");
+    // An attach without input leaves the container's own as it is; with it, the first one's end is its end.
+    let ran = lab.minipod_with_input(&["attach", "-i", "echo"], "hello\n");
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "early\nhello\n", "late\n"), "{ran}");
+    let phase = ["get", "pod", "echo", "-o", "jsonpath={.status.phase}"];
+    until("the pod to fail", LIMIT, || (lab.minipod(&phase).stdout == "Failed").then_some(())).expect("failed");
+    let refused = lab.minipod(&["attach", "echo"]).expect_failure();
+    assert_eq!(refused, "error: cannot attach a container in a completed pod; current phase is Failed\n");
+}
