@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedSet};
 use crate::plan::{Entries, SetEdit, TableRestore};
-use crate::spec::{Entry, Jump, MarkValue, Place, SetKind, Table};
+use crate::spec::{Entry, Jump, MarkValue, Place, SetKind};
 use crate::text::{append_text, hook_name, jump_matches, read_save, restore_text};
 
 /// The kernel of the network namespace in which it was opened. The iptables programs run in the namespace of the calling thread, so the
@@ -102,7 +102,7 @@ impl Kernel for LinuxKernel {
         each_family(|family| {
             for jump in jumps.iter().filter(|jump| jump.family == family) {
                 let there = iptables::Jump {
-                    table: table(jump.table),
+                    table: jump.table,
                     chain: hook_name(jump.hook).to_owned(),
                     target: jump.chain.to_string(),
                     matches: jump_matches(jump),
@@ -122,7 +122,7 @@ impl Kernel for LinuxKernel {
 
     fn remove_jump(&mut self, hook: HookKey, chain: &ChainName) -> Result<(), KernelError> {
         let there = iptables::Jump {
-            table: table(hook.table),
+            table: hook.table,
             chain: hook_name(hook.hook).to_owned(),
             target: chain.to_string(),
             matches: String::new(),
@@ -141,15 +141,6 @@ fn each_family(work: impl Fn(IpFamily) -> Result<(), KernelError> + Sync) -> Res
     });
     first?;
     second.map_err(|_| KernelError::Thread)?
-}
-
-fn table(table: Table) -> iptables::Table {
-    match table {
-        Table::Raw => iptables::Table::Raw,
-        Table::Mangle => iptables::Table::Mangle,
-        Table::Nat => iptables::Table::Nat,
-        Table::Filter => iptables::Table::Filter,
-    }
 }
 
 fn set_name(name: &SetName) -> Result<ipset::SetName, KernelError> {

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, Protocol};
 
+pub use minipod_kernel::iptables::Table;
+
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName};
 use crate::tree::Tree;
@@ -23,24 +25,6 @@ pub struct Spec {
     pub trees: BTreeMap<ChainKey, Tree>,
     /// the numbers under which rules find signatures and services
     pub indexes: Indexes,
-}
-
-/// A table of `iptables`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// before connection tracking
-    Raw,
-    /// the verdict
-    Mangle,
-    /// address translation
-    Nat,
-    /// where everybody's firewall is
-    Filter,
-}
-
-impl Table {
-    /// All tables that we use.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
 }
 
 /// A built-in chain.

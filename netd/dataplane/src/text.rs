@@ -19,17 +19,6 @@ const COMMENT_PREFIX: &str = "mp:";
 /// The longest label in a comment; the kernel takes 255 bytes (`XT_MAX_COMMENT_LEN`).
 const LABEL_MAX: usize = 160;
 
-/// The name of a table.
-#[must_use]
-pub fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Raw => "raw",
-        Table::Mangle => "mangle",
-        Table::Nat => "nat",
-        Table::Filter => "filter",
-    }
-}
-
 /// The name of a built-in chain.
 #[must_use]
 pub fn hook_name(hook: Hook) -> &'static str {
@@ -59,7 +48,7 @@ pub fn restore_text<'a>(
     replace: impl IntoIterator<Item = (&'a ChainName, &'a Chain)> + Clone,
     delete: impl IntoIterator<Item = &'a ChainName> + Clone,
 ) -> String {
-    let mut text = format!("*{}\n", table_name(table));
+    let mut text = format!("*{table}\n");
     let declared = replace.clone().into_iter().map(|(name, _)| name).chain(delete.clone());
     for name in declared {
         line(&mut text, &format!(":{name} - [0:0]"));
@@ -87,7 +76,7 @@ pub fn jump_text(jump: &Jump) -> String {
 /// Input for `iptables-restore --noflush` that puts a jump at the end of its built-in chain.
 #[must_use]
 pub(crate) fn append_text(jump: &Jump) -> String {
-    format!("*{}\n-A {} {}\nCOMMIT\n", table_name(jump.table), hook_name(jump.hook), jump_text(jump))
+    format!("*{}\n-A {} {}\nCOMMIT\n", jump.table, hook_name(jump.hook), jump_text(jump))
 }
 
 fn line(text: &mut String, line: &str) {
@@ -269,7 +258,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn line(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix('*') {
-            self.table = Table::ALL.into_iter().find(|table| table_name(*table) == name.trim());
+            self.table = Table::ALL.into_iter().find(|table| table.as_str() == name.trim());
             return;
         }
         let Some(table) = self.table else { return };

@@ -1,12 +1,11 @@
 //! A small node to test with: its facts, pods and policies.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, PodKey, Protocol};
+use netd_dataplane::interpret::Route;
 use netd_dataplane::{FamilyFacts, NodeFacts};
 use netd_policy::intent::{
     Allowed, Backends, Endpoint, Frontend, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature,
@@ -156,4 +155,17 @@ pub(crate) fn little() -> Intent {
     let mut intent = Intent { endpoints: BTreeMap::new(), ..Intent::default() };
     signature(&mut intent, "open", None, None);
     intent
+}
+
+/// Where the node sends a packet for `address`, with so many pods.
+pub(crate) fn route(address: IpAddr, pods: u8) -> Route {
+    let family = IpFamily::of(address);
+    let facts = facts();
+    let own = facts.family(family).expect("both families");
+    if own.node_addresses.contains(&address) || own.cluster_dns == Some(address) {
+        return Route::Local;
+    }
+    (1..=pods)
+        .find(|number| pod_address(*number, family) == address)
+        .map_or(Route::Uplink, |number| Route::Pod(link(&format!("p{number}"))))
 }

@@ -3,18 +3,16 @@
 
 #![expect(clippy::print_stderr, reason = "the figures are what a person wants to see")]
 
-mod sample;
-
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::sample::{addr, any_port, facts, link, signature};
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::PodKey;
 use netd_dataplane::{Dataplane, LinuxKernel};
 use netd_policy::intent::{Endpoint, GroupId, Intent, PeerGroup, Peers, SignatureId};
-use sample::{addr, any_port, facts, link, signature};
 
 fn addresses(number: u32) -> Vec<IpAddr> {
     vec![addr(&format!("10.244.{}.{}", number / 250, number % 250 + 1)), addr(&format!("fd00:10:244:1::{number:x}"))]
@@ -60,7 +58,7 @@ fn a_pod_with_a_known_signature_costs_a_few_elements() {
                 let mut dataplane = Dataplane::adopt(kernel).expect("nothing is there");
                 let mut intent = node(1000);
                 let begin = Instant::now();
-                dataplane.apply(&sample::little(), &facts()).expect("applies");
+                dataplane.apply(&crate::sample::little(), &facts()).expect("applies");
                 eprintln!("{variant}: first {:?}", begin.elapsed());
                 let begin = Instant::now();
                 dataplane.apply(&intent, &facts()).expect("applies");

@@ -1,11 +1,10 @@
 //! The whole way from objects to rules: for random clusters and packets, the compiled rules walked in Rust give the verdict that the
 //! reference evaluator reads off the objects.
 
-mod sample;
-
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::sample::{addr, facts, link, net, pod_address, route};
 use minipod_model::{IpFamily, Labels, PodKey, Protocol, Selector};
 use netd_dataplane::index::Indexes;
 use netd_dataplane::interpret::{Origin, Packet, Route, State};
@@ -17,7 +16,6 @@ use netd_policy::object::{
 };
 use netd_policy::{Change, Index, Options, Transport};
 use proptest::prelude::*;
-use sample::{addr, facts, link, net, pod_address};
 
 /// Pods 1 to 4 are on this node, 5 and 6 on another.
 const LOCAL: u8 = 4;
@@ -164,18 +162,6 @@ fn index(pods: Vec<(u8, Labels, Option<u16>)>, policies: Policies, pod_to_node: 
     index
 }
 
-fn route(address: IpAddr) -> Route {
-    let family = IpFamily::of(address);
-    let facts = facts();
-    let own = facts.family(family).expect("both families");
-    if own.node_addresses.contains(&address) || own.cluster_dns == Some(address) {
-        return Route::Local;
-    }
-    (1..=LOCAL)
-        .find(|number| at(*number, family) == address)
-        .map_or(Route::Uplink, |number| Route::Pod(link(&format!("p{number}"))))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -200,12 +186,12 @@ proptest! {
             let own = node.family(family).expect("both families");
             let everyone: Vec<IpAddr> = (1..=PODS).map(|number| at(number, family)).chain([outside]).collect();
             for source in &everyone {
-                let origin = match route(*source) {
+                let origin = match route(*source, LOCAL) {
                     Route::Pod(link) => Origin::Pod(link),
                     _ => Origin::Uplink,
                 };
                 for destination in everyone.iter().chain(&own.node_addresses).chain(&own.cluster_dns) {
-                    let forwarded_for_others = origin == Origin::Uplink && !matches!(route(*destination), Route::Pod(_));
+                    let forwarded_for_others = origin == Origin::Uplink && !matches!(route(*destination, LOCAL), Route::Pod(_));
                     for transport in &transports {
                         let judged = netd_policy::Packet { source: *source, destination: *destination, transport: *transport };
                         // What is not a pod's is no policy's matter.
@@ -220,7 +206,7 @@ proptest! {
                             || remote(source) && verdict(index.cluster(), &judged).ingress.is_allowed()
                             || remote(destination) && verdict(index.cluster(), &judged).egress.is_allowed();
                         let packet = Packet::first(origin.clone(), *source, *destination, *transport);
-                        let outcome = state.walk(&packet, route, |_, _| true);
+                        let outcome = state.walk(&packet, |address| route(address, LOCAL), |_, _| true);
                         prop_assert_eq!(outcome.arrives(), expected, "{:?} {:?}", judged, verdict(index.cluster(), &judged));
                     }
                 }

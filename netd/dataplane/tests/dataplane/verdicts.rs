@@ -1,11 +1,10 @@
 //! The compiled rules, walked in Rust, give the verdict of the intent; every prefix of a plan passes only what the state before or the
 //! state after passes; and a first packet's way does not grow with the node.
 
-mod sample;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::sample::{add_pod, addr, facts, link, net, pod_address, route, service};
 use minipod_model::{IpFamily, Protocol};
 use netd_dataplane::diff::diff;
 use netd_dataplane::fake::FakeKernel;
@@ -20,7 +19,6 @@ use netd_policy::intent::{
 };
 use netd_policy::{Transport, interpret};
 use proptest::prelude::*;
-use sample::{add_pod, addr, facts, link, net, pod_address, service};
 
 /// Pods 1 to 4 may be attached; 5 has a link and is never in an intent; 6 is on another node.
 const LOCAL: u8 = 4;
@@ -45,18 +43,6 @@ fn service_address(number: u8, family: IpFamily) -> IpAddr {
         IpFamily::V4 => addr(&format!("10.96.0.{number}")),
         IpFamily::V6 => addr(&format!("fd00:10:96::{number}")),
     }
-}
-
-fn route(address: IpAddr) -> Route {
-    let family = IpFamily::of(address);
-    let facts = facts();
-    let own = facts.family(family).expect("both families");
-    if own.node_addresses.contains(&address) || own.cluster_dns == Some(address) {
-        return Route::Local;
-    }
-    (1..=UNKNOWN)
-        .find(|number| pod_address(*number, family) == address)
-        .map_or(Route::Uplink, |number| Route::Pod(link(&format!("p{number}"))))
 }
 
 const TRANSPORTS: [Transport; 5] = [
@@ -99,7 +85,7 @@ fn packets() -> Vec<Packet> {
 }
 
 fn walk(state: &State<'_>, packet: &Packet) -> Outcome {
-    state.walk(packet, route, |_, _| true)
+    state.walk(packet, |address| route(address, UNKNOWN), |_, _| true)
 }
 
 /// The members of group `number`; its networks follow from the number, since they are a part of what a group's name says.
@@ -242,7 +228,7 @@ fn expected(intent: &Intent, packet: &Packet) -> bool {
         return false;
     }
     if !from_pod && !to_pod {
-        return route(judged.destination) == Route::Local;
+        return route(judged.destination, UNKNOWN) == Route::Local;
     }
     interpret::allows(intent, &judged)
 }
@@ -312,12 +298,12 @@ proptest! {
 
 #[test]
 fn pods_that_come_and_go_run_no_program() {
-    let mut now = sample::rich();
+    let mut now = crate::sample::rich();
     let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
     dataplane.apply(&now, &facts()).expect("applies");
     let programs = dataplane.kernel().programs_run;
     add_pod(&mut now, 9, "web");
-    sample::group(&mut now, "foo", &[2, 3, 9], &[]);
+    crate::sample::group(&mut now, "foo", &[2, 3, 9], &[]);
     let changes = dataplane.apply(&now, &facts()).expect("applies");
     // In each family: the gate, the signature, the group.
     assert_eq!(changes.elements, 6);
@@ -470,7 +456,7 @@ proptest! {
 
 #[test]
 fn packets_in_the_middle_are_judged_by_connection_tracking() {
-    let spec = spec_of(&sample::rich());
+    let spec = spec_of(&crate::sample::rich());
     let state = State::of_spec(&spec, MarkBits::default());
     let at = |number| pod_address(number, IpFamily::V4);
     let origin = Origin::Pod(link("p3"));
@@ -497,7 +483,7 @@ fn packets_in_the_middle_are_judged_by_connection_tracking() {
 
 #[test]
 fn neighbour_discovery_reaches_the_node_only() {
-    let spec = spec_of(&sample::rich());
+    let spec = spec_of(&crate::sample::rich());
     let state = State::of_spec(&spec, MarkBits::default());
     let discovery = |kind, to: &str, hop_limit| {
         let first = Packet::first(Origin::Pod(link("p3")), addr("fe80::2"), addr(to), Transport::Other);
@@ -515,7 +501,7 @@ fn neighbour_discovery_reaches_the_node_only() {
 
 /// A node with so many pods, each with a signature of its own, so many services of so many endpoints.
 fn large(pods: u32, services: u32) -> Intent {
-    let mut intent = sample::little();
+    let mut intent = crate::sample::little();
     let address = |n: u32| addr(&format!("10.244.{}.{}", 1 + n / 250, n % 250 + 1));
     for n in 0..pods {
         let id = format!("s{n}");

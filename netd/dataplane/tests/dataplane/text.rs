@@ -1,18 +1,16 @@
 //! How rules are spelled, and that nothing that `iptables-save` could print stops the reader.
 
-mod sample;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sample::{addr, facts, net, rich};
 use minipod_model::{IpFamily, Protocol};
 use netd_dataplane::index::Indexes;
 use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
 use netd_dataplane::spec::{Chain, ConnState, Directions, Interface, MarkValue, Match, Reject, Rule, Table, Target};
-use netd_dataplane::text::{jump_text, read_save, restore_text, table_name};
+use netd_dataplane::text::{jump_text, read_save, restore_text};
 use netd_dataplane::{Spec, compile};
 use proptest::prelude::*;
-use sample::{addr, facts, net, rich};
 
 fn chain(name: &str) -> ChainName {
     ChainName::parse(name).expect("a chain's name")
@@ -107,7 +105,7 @@ fn saved(spec: &Spec, family: IpFamily) -> String {
             .filter(|jump| jump.family == family && jump.table == table)
             .map(|jump| format!("-A {} {}\n", netd_dataplane::text::hook_name(jump.hook), jump_text(jump)))
             .collect();
-        let head = format!("*{}\n", table_name(table));
+        let head = format!("*{table}\n");
         text += &restore.replacen(&head, &format!("{head}:FORWARD ACCEPT [0:0]\n"), 1).replace("COMMIT\n", "");
         text += &jumps.concat();
         text += "COMMIT\n";

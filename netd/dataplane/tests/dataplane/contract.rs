@@ -1,11 +1,10 @@
 //! One suite for the fake and the real kernel, so that the fake cannot drift. The real one runs in a network namespace of its own and
 //! needs root.
 
-mod sample;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use crate::sample::{changed, facts, little, rich};
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::IpFamily;
@@ -15,7 +14,6 @@ use netd_dataplane::observed::Observed;
 use netd_dataplane::plan::TableRestore;
 use netd_dataplane::spec::{Chain, Directions, Match, Rule, SetKind, Table, Target};
 use netd_dataplane::{Dataplane, HostFirewall, Kernel, LinuxKernel, MarkBits, NodeFacts, PodToNode};
-use sample::{changed, facts, little, rich};
 
 /// Runs a test with the real kernel in an empty network namespace, for each variant of iptables.
 fn on_linux(test: impl Fn(LinuxKernel) + Sync) {
@@ -199,7 +197,7 @@ fn a_change_makes_again_what_somebody_removed() {
                     }
                 }
                 run("ipset", "destroy");
-                sample::add_pod(&mut intent, 9, "open");
+                crate::sample::add_pod(&mut intent, 9, "open");
                 dataplane.apply(&intent, &facts()).expect("applies");
                 let wanted = Observed::of(dataplane.spec().expect("was applied"));
                 assert_eq!(dataplane.kernel().observe().expect("observes"), wanted);

@@ -1,0 +1,9 @@
+//! What is wanted of the kernel, how it is spelled, what changes do on the way, and the kernel's own verdict on it.
+
+mod contract;
+mod cost;
+mod oracle;
+mod packets;
+mod sample;
+mod text;
+mod verdicts;
