@@ -96,6 +96,29 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
+    /// A namespaced kind of version `v1` that has nothing but what every kind has.
+    const fn plain(
+        group: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+        ops: Ops,
+    ) -> Self {
+        Self {
+            resource: Resource { group, kind, plural },
+            version: "v1",
+            singular,
+            short_names: &[],
+            namespaced: true,
+            subresources: &[],
+            selectable: &[],
+            generations: false,
+            deletion: Deletion::AtOnce,
+            claims: None,
+            ops,
+        }
+    }
+
     /// `v1`, `networking.k8s.io/v1`
     pub(crate) fn api_version(&self) -> String {
         match self.resource.group {
@@ -124,44 +147,25 @@ impl Kind {
     }
 }
 
-const fn core(kind: &'static str, plural: &'static str) -> Resource {
-    Resource { group: "", kind, plural }
-}
-
 /// All kinds.
 pub(crate) static KINDS: &[Kind] = &[
     Kind {
-        resource: core("Namespace", "namespaces"),
-        version: "v1",
-        singular: "namespace",
         short_names: &["ns"],
         namespaced: false,
         subresources: &[Subresource::Status, Subresource::Finalize],
         selectable: &["status.phase"],
-        generations: false,
         deletion: Deletion::Finalized,
-        claims: None,
-        ops: Ops::of::<namespace::Namespaces>(),
+        ..Kind::plain("", "Namespace", "namespaces", "namespace", Ops::of::<namespace::Namespaces>())
     },
     Kind {
-        resource: core("Node", "nodes"),
-        version: "v1",
-        singular: "node",
         short_names: &["no"],
         namespaced: false,
         subresources: &[Subresource::Status],
         selectable: &["spec.unschedulable"],
-        generations: false,
-        deletion: Deletion::AtOnce,
-        claims: None,
-        ops: Ops::of::<node::Nodes>(),
+        ..Kind::plain("", "Node", "nodes", "node", Ops::of::<node::Nodes>())
     },
     Kind {
-        resource: core("Pod", "pods"),
-        version: "v1",
-        singular: "pod",
         short_names: &["po"],
-        namespaced: true,
         subresources: &[
             Subresource::Status,
             Subresource::Log,
@@ -179,29 +183,17 @@ pub(crate) static KINDS: &[Kind] = &[
         ],
         generations: true,
         deletion: Deletion::Graceful,
-        claims: None,
-        ops: Ops::of::<pod::Pods>(),
+        ..Kind::plain("", "Pod", "pods", "pod", Ops::of::<pod::Pods>())
     },
     Kind {
-        resource: core("Service", "services"),
-        version: "v1",
-        singular: "service",
         short_names: &["svc"],
-        namespaced: true,
         subresources: &[Subresource::Status],
         selectable: &["spec.clusterIP", "spec.type"],
-        generations: false,
-        deletion: Deletion::AtOnce,
         claims: Some(service::CLAIMS),
-        ops: Ops::of::<service::Services>(),
+        ..Kind::plain("", "Service", "services", "service", Ops::of::<service::Services>())
     },
     Kind {
-        resource: core("Event", "events"),
-        version: "v1",
-        singular: "event",
         short_names: &["ev"],
-        namespaced: true,
-        subresources: &[],
         selectable: &[
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -215,50 +207,30 @@ pub(crate) static KINDS: &[Kind] = &[
             "source",
             "type",
         ],
-        generations: false,
-        deletion: Deletion::AtOnce,
-        claims: None,
-        ops: Ops::of::<event::Events>(),
+        ..Kind::plain("", "Event", "events", "event", Ops::of::<event::Events>())
     },
     Kind {
-        resource: Resource { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices" },
-        version: "v1",
-        singular: "endpointslice",
-        short_names: &[],
-        namespaced: true,
-        subresources: &[],
-        selectable: &[],
         generations: true,
-        deletion: Deletion::AtOnce,
-        claims: None,
-        ops: Ops::of::<endpoint_slice::EndpointSlices>(),
+        ..Kind::plain(
+            "discovery.k8s.io",
+            "EndpointSlice",
+            "endpointslices",
+            "endpointslice",
+            Ops::of::<endpoint_slice::EndpointSlices>(),
+        )
     },
     Kind {
-        resource: Resource { group: "networking.k8s.io", kind: "NetworkPolicy", plural: "networkpolicies" },
-        version: "v1",
-        singular: "networkpolicy",
         short_names: &["netpol"],
-        namespaced: true,
-        subresources: &[],
-        selectable: &[],
         generations: true,
-        deletion: Deletion::AtOnce,
-        claims: None,
-        ops: Ops::of::<network_policy::NetworkPolicies>(),
+        ..Kind::plain(
+            "networking.k8s.io",
+            "NetworkPolicy",
+            "networkpolicies",
+            "networkpolicy",
+            Ops::of::<network_policy::NetworkPolicies>(),
+        )
     },
-    Kind {
-        resource: Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases" },
-        version: "v1",
-        singular: "lease",
-        short_names: &[],
-        namespaced: true,
-        subresources: &[],
-        selectable: &[],
-        generations: false,
-        deletion: Deletion::AtOnce,
-        claims: None,
-        ops: Ops::of::<lease::Leases>(),
-    },
+    Kind::plain("coordination.k8s.io", "Lease", "leases", "lease", Ops::of::<lease::Leases>()),
 ];
 
 /// The kind behind a path.
