@@ -1,0 +1,144 @@
+//! What happens to pods when something happens to their node: a reboot, a full disk, a stop; and when their namespace goes.
+
+use std::time::Duration;
+
+use integration::fixture::HELLO_IMAGE;
+use integration::lab::{Iptables, Lab};
+use integration::wait::until;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// The back-off of an image is 10 s, then 20 s.
+const AFTER_BACK_OFF: Duration = Duration::from_secs(60);
+
+fn run(lab: &Lab, args: &[&str]) -> integration::ran::Ran {
+    lab.minipod(&[&["run"], args, &["--image", HELLO_IMAGE]].concat())
+}
+
+fn wait_running(lab: &Lab, pod: &str, limit: Duration) {
+    let phase = ["get", "pod", pod, "-o", "jsonpath={.status.phase}"];
+    until("the pod to run", limit, || (lab.minipod(&phase).stdout.trim() == "Running").then_some(())).unwrap_or_else(
+        |error| unreachable!("{error}\n{}\n{}", lab.minipod(&["describe", "pod", pod]), lab.node_log()),
+    );
+}
+
+/// What pods are made of: shims, links, writable layers, cgroups.
+fn traces(lab: &Lab) -> [usize; 4] {
+    let count = |script: &str| lab.shell(script).expect_success().lines().count();
+    let cgroups = integration::snapshot::cgroups(&lab.cgroup());
+    let pods: std::collections::BTreeSet<&str> =
+        cgroups.lines().flat_map(|path| path.split('/')).filter(|name| name.starts_with("pod")).collect();
+    [
+        count("pgrep -x minipod-shim || true"),
+        count("ip -o link | grep mpod || true"),
+        count("ls /run/state/pods 2>/dev/null || true"),
+        pods.iter().filter(|name| name.len() > 20).count(),
+    ]
+}
+
+#[test]
+fn a_reboot_leaves_nothing_of_the_old_boot_and_pods_run_again() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let _ = run(&lab, &["once", "--restart=Never"]).expect_success();
+    wait_running(&lab, "once", LIMIT);
+    let before = lab.pod_ip("web");
+    // What a machine that loses power forgets: processes, links, rules, sets, routes; and it comes back with another boot ID. The run
+    // directory stays, as on machines where `/run` is on a disk: then only the boot ID tells.
+    let forget = "
+        minipod node stop
+        pkill -KILL -x minipod-shim
+        for link in $(ip -o link | grep -o 'mpod[0-9a-f]*'); do ip link del $link; done
+        for f in iptables ip6tables; do for t in raw mangle nat filter; do $f-nft -t $t -F; $f-nft -t $t -X; done; done
+        ipset destroy
+        ip route flush proto 109; ip -6 route flush proto 109; ip rule del pref 32109; ip -6 rule del pref 32109
+        cat /proc/sys/kernel/random/uuid > /run/boot-id
+        mount --bind /run/boot-id /proc/sys/kernel/random/boot_id";
+    let _ = lab.shell(forget).expect_success();
+    lab.start_node().expect("the node after the reboot");
+    // Until the agent has looked, the status is the one of the old boot.
+    let restarts = ["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
+    until("the restart to be counted", LIMIT, || (lab.minipod(&restarts).stdout.trim() == "1").then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    lab.wait_ready("web");
+    until("an answer", LIMIT, || lab.wget("web", "http://localhost:8080").succeeded().then_some(()))
+        .expect("it serves");
+    assert_ne!(lab.pod_ip("web"), before, "a new network, with an address that nobody had a moment ago");
+    let phase = ["get", "pod", "once", "-o", "jsonpath={.status.phase}"];
+    until("the other to have failed", LIMIT, || (lab.minipod(&phase).stdout == "Failed").then_some(()))
+        .expect("Failed");
+    until("one of everything", LIMIT, || (traces(&lab) == [1; 4]).then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}: {:?}", traces(&lab)));
+    let _ = lab.shell("umount /proc/sys/kernel/random/boot_id; rm /run/boot-id").expect_success();
+}
+
+#[test]
+fn a_stop_with_pods_leaves_no_pod() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    assert_eq!(traces(&lab), [1; 4]);
+    let _ = lab.minipod(&["node", "stop", "--pods"]).expect_success();
+    assert_eq!(traces(&lab), [0; 4]);
+    lab.start_node().expect("a new daemon");
+    assert_eq!(lab.minipod(&["get", "pods", "-A", "-o", "name"]).expect_success().trim(), "");
+}
+
+#[test]
+fn a_namespace_takes_its_pods_with_it() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
+    let _ = run(&lab, &["web", "-n", "shop"]).expect_success();
+    lab.pod("other", "app=other");
+    until("two pods", LIMIT, || (traces(&lab) == [2; 4]).then_some(())).expect("both run");
+    let _ = lab.minipod(&["delete", "namespace", "shop"]).expect_success();
+    assert!(!lab.minipod(&["get", "namespace", "shop"]).succeeded());
+    assert_eq!(traces(&lab), [1; 4], "the pod of another namespace stays");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_directories_is_refused() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let error = lab.minipod(&["node", "run"]).expect_failure();
+    assert!(error.contains("already serves `/run/minipod`") && error.contains("minipod node stop"), "{error}");
+    let error = lab.minipod(&["node", "run", "--run-dir", "/run/second"]).expect_failure();
+    assert!(error.contains("/run/state"), "it does not name the state directory: {error}");
+    let _ = lab.minipod(&["get", "nodes"]).expect_success();
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_is_half_made_and_space_is_all_it_needs() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let _ = lab.shell("mount -t tmpfs -o size=40m tmpfs /run/state").expect_success();
+    lab.start_node().expect("a node");
+    // Room for the objects, none for an image.
+    let fill = "dd if=/dev/zero of=/run/state/fill bs=4k 2> /dev/null || truncate -s -512k /run/state/fill";
+    let _ = lab.shell(fill).expect_success();
+    let _ = run(&lab, &["web"]).expect_success();
+    let waiting = ["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].state.waiting.message}"];
+    until("the reason in the status", LIMIT, || lab.minipod(&waiting).stdout.contains("no space left").then_some(()))
+        .unwrap_or_else(|error| {
+            unreachable!("{error}\n{}\n{}", lab.minipod(&["get", "pods", "-o", "yaml"]), lab.node_log())
+        });
+    assert_eq!(traces(&lab), [0; 4]);
+    let layers = lab.shell("ls /run/state/images/layers /run/state/images/work").expect_success();
+    assert!(!layers.contains("sha256"), "half a layer is there: {layers}");
+
+    // And none for objects.
+    let _ = lab.shell("dd if=/dev/zero of=/run/state/more bs=4k 2> /dev/null || true").expect_success();
+    let large = "x".repeat(100_000);
+    let refusal = (0..40).find_map(|number| {
+        let object =
+            format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: n{number}, annotations: {{a: {large}}}}}}}");
+        let ran = lab.minipod_with_input(&["apply", "-f", "-"], &object);
+        (!ran.succeeded()).then_some((number, ran.stderr))
+    });
+    let (number, error) = refusal.expect("the store cannot grow");
+    assert!(error.contains("cannot write to the store `/run/state/store.redb`; free space"), "{error}");
+    assert!(!lab.minipod(&["get", "namespace", &format!("n{number}")]).succeeded(), "it was refused");
+
+    let _ = lab.shell("rm /run/state/fill /run/state/more").expect_success();
+    wait_running(&lab, "web", AFTER_BACK_OFF);
+    let _ = run(&lab, &["second"]).expect_success();
+    wait_running(&lab, "second", LIMIT);
+    let _ = lab.minipod(&["node", "reset", "--yes"]);
+    let _ = lab.shell("umount /run/state").expect_success();
+}
