@@ -281,11 +281,7 @@ fn a_namespace_that_went_away_without_a_word_is_noticed() {
 #[test]
 fn a_link_that_somebody_switched_off_works_again() {
     on_a_node(|node| {
-        let mut host = node.host();
-        let (mut attacher, _) = node.open();
-        let pod = Pod::new("one");
-        let attached = pod.attach(&mut attacher).expect("attached");
-        host.ensure(&attacher.pod_routes()).expect("routes");
+        let (mut host, mut attacher, pod, attached) = node.with_pod();
         let off = ["link", "set", "dev", &attached.host_ifname, "down"];
         assert!(std::process::Command::new("ip").args(off).status().expect("`ip` runs").success());
         let repaired = attacher.repair_links().expect("repaired");

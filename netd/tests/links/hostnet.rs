@@ -188,11 +188,7 @@ fn ask(address: &str) -> std::io::Error {
 #[test]
 fn a_node_without_a_default_route_reaches_services_and_the_pod_sees_the_nodes_address() {
     on_a_node(|node| {
-        let mut host = node.host();
-        let (mut attacher, _) = node.open();
-        let pod = Pod::new("one");
-        let attached = pod.attach(&mut attacher).expect("attached");
-        host.ensure(&attacher.pod_routes()).expect("routes");
+        let (_host, _attacher, pod, attached) = node.with_pod();
         let services = [ip("10.96.0.99"), ip("fd00:10:96::99")];
         for variant in Variant::ALL {
             let tool = Iptables::detect(Some(variant)).expect("the programs are installed");
@@ -214,11 +210,7 @@ fn a_node_without_a_default_route_reaches_services_and_the_pod_sees_the_nodes_ad
 #[test]
 fn the_cluster_dns_address_answers_pods_and_is_nobodys_source() {
     on_a_node(|node| {
-        let mut host = node.host();
-        let (mut attacher, _) = node.open();
-        let pod = Pod::new("one");
-        let attached = pod.attach(&mut attacher).expect("attached");
-        host.ensure(&attacher.pod_routes()).expect("routes");
+        let (_host, _attacher, pod, attached) = node.with_pod();
         for (index, dns) in [ip("10.96.0.10"), ip("fd00:10:96::a")].into_iter().enumerate() {
             let server = socket(dns, 53);
             let seen = pod.ns.run(|| exchange(&server, (dns, 53).into())).expect("pod").expect("answered");

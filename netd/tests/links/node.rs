@@ -62,6 +62,16 @@ impl Node {
         self.dir.path().join("state")
     }
 
+    /// A node that is ready, with one pod on it.
+    pub(crate) fn with_pod(&self) -> (HostNet, Attacher, Pod, Attached) {
+        let mut host = self.host();
+        let (mut attacher, _) = self.open();
+        let pod = Pod::new("one");
+        let attached = pod.attach(&mut attacher).expect("attached");
+        host.ensure(&attacher.pod_routes()).expect("routes");
+        (host, attacher, pod, attached)
+    }
+
     pub(crate) fn open(&self) -> (Attacher, Swept) {
         Attacher::open(&self.run_dir(), &self.state_dir(), &ranges().node, 1400, now()).expect("attacher")
     }
