@@ -1,7 +1,10 @@
 //! Benchmarks: our programs against a peer or a floor, in the same run, in interleaved rounds.
 
+mod attach;
+mod crowd;
 pub mod figure;
-pub mod memory;
+mod memory;
 pub mod pod;
 pub mod podman;
+mod start;
 pub mod timing;

@@ -82,11 +82,11 @@ pub(crate) fn hostname(_arguments: &[String]) -> Result<u8, Ending> {
     Ok(0)
 }
 
-/// `now`: nanoseconds since the Unix epoch, for those who measure how long a start took.
-pub(crate) fn now(_arguments: &[String]) -> Result<u8, Ending> {
+/// `now [N|infinity]`: nanoseconds since the Unix epoch, for those who measure how long a start took; then it sleeps so long.
+pub(crate) fn now(arguments: &[String]) -> Result<u8, Ending> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ending::print(format!("{}\n", since_epoch.as_nanos()))?;
-    Ok(0)
+    if arguments.is_empty() { Ok(0) } else { sleep(arguments) }
 }
 
 /// The host name of this UTS namespace.

@@ -1,4 +1,4 @@
-//! Sandboxes for tests.
+//! Sandboxes for tests; those in `tests/` include this file too.
 
 use std::path::PathBuf;
 

@@ -16,9 +16,11 @@ use minipod_protocol::frame::{self, Channel};
 use minipod_protocol::line::{self, Connection};
 use minipod_protocol::netd::{Address, Attached, Code, Dns, Envelope, Error, Request as NetdRequest, Response};
 use minipod_protocol::shim::{
-    AttachStreams, Container, ContainerState, Exec, Exit, Phase, Reply, Request, Resources, RestartPolicy, Sandbox,
-    Seccomp, State, Terminated, files,
+    AttachStreams, Container, ContainerState, Exec, Exit, Phase, Reply, Request, RestartPolicy, Sandbox, State,
+    Terminated, files,
 };
+
+use crate::testing;
 
 /// Everything that is waited for comes within this time, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -172,18 +174,11 @@ impl Pod {
         let netd = FakeNetd::start(&keep.path().join("netd.sock"));
         let sandbox = Sandbox {
             uid: format!("uid-{}-{number}", std::process::id()),
-            namespace: "default".into(),
-            name: "web".into(),
             hostname: "web-host".into(),
             netd_socket: Some(netd.socket.clone()),
             cgroup: format!("/minipod-test-{}-{number}/pod", std::process::id()),
-            resources: Resources::default(),
             restart_policy: RestartPolicy::Never,
-            grace_period_seconds: 30,
-            host_aliases: Vec::new(),
-            resolv_conf: None,
-            init_containers: Vec::new(),
-            containers: Vec::new(),
+            ..testing::sandbox()
         };
         make_image(&keep.path().join("image"));
         Self { directory, sandbox, netd, shim: None, keep }
@@ -192,26 +187,13 @@ impl Pod {
     /// A container that runs this script with busybox's shell.
     pub(crate) fn container(&self, name: &str, script: &str) -> Container {
         Container {
-            name: name.into(),
             layers: vec![self.keep.path().join("image")],
             directory: self.keep.path().join("containers").join(name),
             log_directory: self.keep.path().join("logs").join(name),
             args: vec!["sh".into(), "-c".into(), script.into()],
             env: vec!["PATH=/bin".into(), "COLOUR=blue".into()],
-            working_dir: "/".into(),
-            uid: 0,
-            gid: 0,
-            additional_gids: Vec::new(),
             capabilities: DEFAULT_CAPABILITIES.map(String::from).to_vec(),
-            no_new_privileges: false,
-            read_only: false,
-            seccomp: Seccomp::RuntimeDefault,
-            resources: Resources::default(),
-            tty: false,
-            stdin: false,
-            stdin_once: false,
-            stop_signal: 15,
-            binds: Vec::new(),
+            ..testing::container(name)
         }
     }
 

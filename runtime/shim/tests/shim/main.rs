@@ -6,3 +6,5 @@ mod harness;
 mod isolation;
 mod life;
 mod streams;
+#[path = "../../src/testing.rs"]
+mod testing;
