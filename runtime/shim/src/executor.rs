@@ -36,15 +36,6 @@ pub(crate) struct Spawned {
 /// Why there is no process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecutorError {
-    /// the specification could not be written down
-    #[error("cannot write the specification of container `{id}`")]
-    Write {
-        /// the container
-        id: String,
-        /// what refused
-        #[source]
-        source: std::io::Error,
-    },
     /// the container could not be made
     #[error("cannot make container `{id}`")]
     Create {
@@ -74,16 +65,26 @@ pub(crate) enum ExecutorError {
     },
 }
 
-/// Makes containers and processes in them. Single-threaded; every call blocks for some milliseconds.
+/// Makes ready what a process needs and says what it is to be. It is carried out at most once, perhaps in another process.
+pub(crate) type Plan<'a, T> = Box<dyn FnOnce() -> anyhow::Result<(T, Workload)> + 'a>;
+
+/// A process that is being made.
+pub(crate) trait Making {
+    /// Waits until it is made.
+    fn finish(self: Box<Self>) -> Result<Spawned, ExecutorError>;
+}
+
+/// Makes containers and processes in them. Single-threaded; whoever waits does so for some milliseconds.
 pub(crate) trait Executor {
-    /// Makes a container whose first process waits for [`Executor::start`].
-    fn create(&self, id: &str, spec: &Spec, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError>;
+    /// Begins to make a container whose first process waits for [`Executor::start`]. Several may be begun before the first is
+    /// finished. What `plan` says is asked for on the way, and what it mounts stays.
+    fn create(&self, id: &str, plan: Plan<'_, Spec>, stdio: Stdio) -> Result<Box<dyn Making>, ExecutorError>;
 
     /// Lets the first process execute its program.
     fn start(&self, id: &str) -> Result<(), ExecutorError>;
 
     /// Starts a process in a running container.
-    fn exec(&self, id: &str, process: &Process, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError>;
+    fn exec(&self, id: &str, plan: Plan<'_, Process>, stdio: Stdio) -> Result<Spawned, ExecutorError>;
 
     /// Forgets a container whose processes have ended; succeeds when there is nothing to forget.
     fn forget(&self, id: &str) -> std::io::Result<()>;

@@ -9,6 +9,7 @@ mod cri_log;
 mod devices;
 mod etc_files;
 mod executor;
+mod helper;
 mod lifecycle;
 mod memory;
 mod netd;

@@ -1,7 +1,9 @@
-//! Containers by libcontainer.
+//! Containers by libcontainer, each made by a helper process.
 //!
-//! Only sound in a single-threaded process: libcontainer clones without exec. It changes the working directory for moments and
-//! the process's dumpable flag for good; the flag is set back, so that netd can look into the shim's namespaces.
+//! libcontainer clones without exec, which is sound in a single-threaded process only, touches megabytes of program and heap that a
+//! waiting shim has no use for, and changes the process: its working directory, its dumpable flag. All of that happens in a
+//! fork of the shim, which tells the outcome and ends; the new process becomes the shim's child, since the shim adopts orphans.
+//! Helpers of several containers work at the same time.
 
 use std::fs;
 use std::io::{self, IoSliceMut};
@@ -11,54 +13,79 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::executor::{Executor, ExecutorError, Spawned, Stdio};
+use crate::executor::{Executor, ExecutorError, Making, Plan, Spawned, Stdio};
+use crate::helper::Helper;
 use crate::workload::Workload;
 
-/// The socket over which libcontainer hands over a terminal.
-const CONSOLE: &str = "console.sock";
+type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// The executor that is linked into the shim.
 #[derive(Debug)]
 pub(crate) struct Libcontainer {
+    directory: PathBuf,
     bundles: PathBuf,
     states: PathBuf,
-    console: PathBuf,
-    process: PathBuf,
 }
 
 impl Libcontainer {
-    /// Keeps bundles, states and the console socket in `directory`.
+    /// Keeps bundles, states and sockets in `directory`, which is the working directory.
     pub(crate) fn new(directory: &Path) -> Self {
-        Self {
-            bundles: directory.join("bundles"),
-            states: directory.join("states"),
-            console: directory.join(CONSOLE),
-            process: directory.join("exec.json"),
-        }
+        Self { directory: directory.to_owned(), bundles: directory.join("bundles"), states: directory.join("states") }
     }
 
-    fn builder(&self, id: &str, workload: Workload, stdio: Stdio) -> Result<Prepared, LibcontainerError> {
-        fs::create_dir_all(&self.states).map_err(LibcontainerError::OtherIO)?;
+    fn builder(&self, id: &str, workload: Workload, streams: Streams) -> Result<ContainerBuilder, Source> {
+        fs::create_dir_all(&self.states)?;
         let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default())
             .with_root_path(&self.states)?
             .with_executor(workload)
             .validate_id()?;
-        match stdio {
-            Stdio::Pipes { stdin, stdout, stderr } => {
-                let builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
-                Ok(Prepared { builder, listener: None })
+        Ok(match streams {
+            Streams::Pipes { stdin, stdout, stderr } => {
+                builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
             }
+            Streams::Console(socket) => builder.with_console_socket(Some(socket)),
+        })
+    }
+
+    fn begin_create(&self, id: &str, plan: Plan<'_, Spec>, stdio: Stdio) -> Result<(Helper, Option<Console>), Source> {
+        let (streams, console) = self.streams(id, stdio)?;
+        let helper = Helper::start(|| {
+            let (spec, workload) = plan()?;
+            let bundle = self.bundle(id);
+            write_json(&bundle.join("config.json"), &spec)?;
+            let builder = self.builder(id, workload, streams)?;
+            let container = builder.as_init(&bundle).with_systemd(false).with_detach(true).build()?;
+            // the type is of another version of `nix` than this crate's
+            Ok(container.pid().ok_or("no process")?.as_raw())
+        })?;
+        Ok((helper, console))
+    }
+
+    fn begin_exec(&self, id: &str, plan: Plan<'_, Process>, stdio: Stdio) -> Result<(Helper, Option<Console>), Source> {
+        let (streams, console) = self.streams(id, stdio)?;
+        let helper = Helper::start(|| {
+            let (process, workload) = plan()?;
+            let file = self.directory.join("exec.json");
+            write_json(&file, &process)?;
+            let builder = self.builder(id, workload, streams)?;
+            let built = builder.as_tenant().with_process(Some(&file)).with_detach(true).build();
+            self.remove_sockets_of_execs(id)?;
+            Ok(built?.as_raw())
+        })?;
+        Ok((helper, console))
+    }
+
+    /// The process's side of its streams, and where its terminal will arrive.
+    fn streams(&self, id: &str, stdio: Stdio) -> io::Result<(Streams, Option<Console>)> {
+        match stdio {
+            Stdio::Pipes { stdin, stdout, stderr } => Ok((Streams::Pipes { stdin, stdout, stderr }, None)),
             Stdio::Terminal => {
-                ignore_missing(fs::remove_file(&self.console)).map_err(LibcontainerError::OtherIO)?;
-                // relative to the working directory, which is the pod's: a socket's path is limited to 108 bytes
-                let listener = UnixListener::bind(CONSOLE).map_err(LibcontainerError::OtherIO)?;
-                let builder = builder.with_console_socket(Some(&self.console));
-                Ok(Prepared { builder, listener: Some(listener) })
+                let console = Console::open(&self.directory, id)?;
+                Ok((Streams::Console(console.path.clone()), Some(console)))
             }
         }
     }
@@ -74,48 +101,28 @@ impl Libcontainer {
     }
 }
 
-struct Prepared {
-    builder: ContainerBuilder,
-    listener: Option<UnixListener>,
-}
-
 impl Executor for Libcontainer {
-    fn create(&self, id: &str, spec: &Spec, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError> {
-        let bundle = self.bundle(id);
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(&bundle)?;
-            fs::write(bundle.join("config.json"), serde_json::to_vec(spec)?)
-        };
-        write().map_err(|source| ExecutorError::Write { id: id.into(), source })?;
-        let create = |error: LibcontainerError| ExecutorError::Create { id: id.into(), source: Box::new(error) };
-        let Prepared { builder, listener } = self.builder(id, workload, stdio).map_err(create)?;
-        let built = builder.as_init(&bundle).with_systemd(false).with_detach(true).build();
-        stay_dumpable();
-        let container = built.map_err(create)?;
-        // the type is of another version of `nix` than this crate's
-        let Some(pid) = container.pid() else { return Err(create(LibcontainerError::Other("no process".into()))) };
-        let pid = pid.as_raw();
-        let terminal =
-            receive_terminal(listener).map_err(|source| ExecutorError::Terminal { id: id.into(), source })?;
-        Ok(Spawned { pid, terminal })
+    fn create(&self, id: &str, plan: Plan<'_, Spec>, stdio: Stdio) -> Result<Box<dyn Making>, ExecutorError> {
+        let failed = |source| ExecutorError::Create { id: id.into(), source };
+        let (helper, console) = self.begin_create(id, plan, stdio).map_err(failed)?;
+        Ok(Box::new(Underway { id: id.to_owned(), helper, console }))
     }
 
     fn start(&self, id: &str) -> Result<(), ExecutorError> {
-        let start = |error: LibcontainerError| ExecutorError::Start { id: id.into(), source: Box::new(error) };
-        Container::load(self.states.join(id)).map_err(start)?.start().map_err(start)
+        let failed = |source| ExecutorError::Start { id: id.into(), source };
+        let state = self.states.join(id);
+        let helper = Helper::start(|| {
+            Container::load(state)?.start()?;
+            Ok(0)
+        });
+        helper.and_then(Helper::finish).map(drop).map_err(|error| failed(error.into()))
     }
 
-    fn exec(&self, id: &str, process: &Process, workload: Workload, stdio: Stdio) -> Result<Spawned, ExecutorError> {
-        let write = || fs::write(&self.process, serde_json::to_vec(process)?);
-        write().map_err(|source| ExecutorError::Write { id: id.into(), source })?;
-        let start = |error: LibcontainerError| ExecutorError::Start { id: id.into(), source: Box::new(error) };
-        let Prepared { builder, listener } = self.builder(id, workload, stdio).map_err(start)?;
-        let built = builder.as_tenant().with_process(Some(&self.process)).with_detach(true).build();
-        stay_dumpable();
-        let cleaned = self.remove_sockets_of_execs(id);
-        let pid = built.map_err(start)?.as_raw();
-        let terminal = cleaned.and_then(|()| receive_terminal(listener));
-        let terminal = terminal.map_err(|source| ExecutorError::Terminal { id: id.into(), source })?;
+    fn exec(&self, id: &str, plan: Plan<'_, Process>, stdio: Stdio) -> Result<Spawned, ExecutorError> {
+        let failed = |source| ExecutorError::Start { id: id.into(), source };
+        let (helper, console) = self.begin_exec(id, plan, stdio).map_err(failed)?;
+        let pid = helper.finish().map_err(|error| failed(error.into()))?;
+        let terminal = take_terminal(id, console)?;
         Ok(Spawned { pid, terminal })
     }
 
@@ -129,9 +136,58 @@ impl Executor for Libcontainer {
     }
 }
 
+/// A container's first process on its way.
+struct Underway {
+    id: String,
+    helper: Helper,
+    console: Option<Console>,
+}
+
+impl Making for Underway {
+    fn finish(self: Box<Self>) -> Result<Spawned, ExecutorError> {
+        let Self { id, helper, console } = *self;
+        let made = helper.finish();
+        let pid = made.map_err(|error| ExecutorError::Create { id: id.clone(), source: error.into() })?;
+        let terminal = take_terminal(&id, console)?;
+        Ok(Spawned { pid, terminal })
+    }
+}
+
+/// What the new process gets.
+enum Streams {
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Console(PathBuf),
+}
+
+/// The socket over which libcontainer hands over a terminal.
+struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Console {
+    fn open(directory: &Path, id: &str) -> io::Result<Self> {
+        let name = format!("console-{id}.sock");
+        ignore_missing(fs::remove_file(&name))?;
+        // relative to the working directory, which is the pod's: a socket's path is limited to 108 bytes
+        Ok(Self { listener: UnixListener::bind(&name)?, path: directory.join(name) })
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // what is left is removed before the next one and with the pod
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn take_terminal(id: &str, console: Option<Console>) -> Result<Option<OwnedFd>, ExecutorError> {
+    let taken = console.map(|console| receive_terminal(&console.listener)).transpose();
+    taken.map_err(|source| ExecutorError::Terminal { id: id.into(), source })
+}
+
 /// Takes the terminal from the socket, where the new process has put it before it was ready.
-fn receive_terminal(listener: Option<UnixListener>) -> io::Result<Option<OwnedFd>> {
-    let Some(listener) = listener else { return Ok(None) };
+fn receive_terminal(listener: &UnixListener) -> io::Result<OwnedFd> {
     let (stream, _) = listener.accept()?;
     let mut name = [0; 64];
     let mut buffers = [IoSliceMut::new(&mut name)];
@@ -143,15 +199,18 @@ fn receive_terminal(listener: Option<UnixListener>) -> io::Result<Option<OwnedFd
         {
             #[expect(unsafe_code, reason = "a descriptor that arrived in a message is taken over")]
             // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-            return Ok(Some(unsafe { OwnedFd::from_raw_fd(*descriptor) }));
+            return Ok(unsafe { OwnedFd::from_raw_fd(*descriptor) });
         }
     }
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-fn stay_dumpable() {
-    // without it netd could not open this process's namespaces where it lacks CAP_SYS_PTRACE; nothing else depends on it
-    let _ = nix::sys::prctl::set_dumpable(true);
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Source> {
+    let write = || {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, serde_json::to_vec(value)?)
+    };
+    write().map_err(|error| format!("cannot write `{}`: {error}", path.display()).into())
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

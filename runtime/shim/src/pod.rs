@@ -16,7 +16,6 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -31,7 +30,6 @@ use crate::cgroup::Cgroups;
 use crate::cri_log::Stream;
 use crate::executor::{Executor, by_name};
 use crate::lifecycle::{Action, Lifecycle, Moment, Slot};
-use crate::seccomp::Program;
 use connection::Connection;
 use containers::Made;
 use network::Network;
@@ -60,8 +58,6 @@ struct Pod {
     failure: Option<Failure>,
     executor: Box<dyn Executor>,
     cgroups: Cgroups,
-    /// compiled filters by capabilities
-    filters: Vec<(Vec<String>, Rc<Program>)>,
     /// the pod's `/dev/shm`
     shm: PathBuf,
     /// what is bound into `/etc` of the containers
@@ -135,7 +131,6 @@ impl Pod {
             failure: None,
             executor,
             cgroups,
-            filters: Vec::new(),
             shm,
             etc,
             prepared: BTreeMap::new(),

@@ -17,10 +17,10 @@ use super::process::{Ends, Process, Role};
 use super::setup::shield_from_oom_killer;
 use super::{Key, Pod, note};
 use crate::cri_log::LogFile;
-use crate::executor::{Spawned, Stdio};
+use crate::executor::{Making, Spawned, Stdio};
 use crate::lifecycle::{Ended, NotStarted, Slot};
 use crate::overlay;
-use crate::seccomp::{Program, compile_default};
+use crate::seccomp::compile_default;
 use crate::spec::{PodFiles, compile_process, compile_spec, unknown_capability};
 use crate::workload::{Workload, environment};
 
@@ -46,7 +46,7 @@ impl Pod {
         let failed = |error: anyhow::Error| NotStarted::Create(format!("{error:#}"));
         let made = match self.prepared.remove(&slot) {
             Some(made) => made,
-            None => self.create(container, attempt).map_err(failed)?,
+            None => self.create(container, attempt).and_then(|being| self.created(container, being)).map_err(failed)?,
         };
         let Made { pid, ends, report, log } = made;
         self.executor.start(&container.name).map_err(|error| failed(error.into()))?;
@@ -63,9 +63,11 @@ impl Pod {
     /// Makes what will be started first, while netd makes the network. What fails here fails again, and is told, when it is
     /// to be started.
     pub(super) fn prepare_containers(&mut self) {
-        for slot in self.life.first() {
-            let container = self.container(slot).clone();
-            match self.create(&container, 0) {
+        let first = self.life.first().into_iter().map(|slot| (slot, self.container(slot).clone()));
+        let first: Vec<_> = first.collect();
+        let begun: Vec<_> = first.iter().map(|(_, container)| self.create(container, 0)).collect();
+        for ((slot, container), being) in first.into_iter().zip(begun) {
+            match being.and_then(|being| self.created(&container, being)) {
                 Ok(made) => drop(self.prepared.insert(slot, made)),
                 Err(_) => self.bury(&container),
             }
@@ -80,7 +82,8 @@ impl Pod {
         }
     }
 
-    fn create(&mut self, container: &Container, attempt: u32) -> anyhow::Result<Made> {
+    /// Begins to make a container.
+    fn create(&self, container: &Container, attempt: u32) -> anyhow::Result<Being> {
         if let Some(name) = unknown_capability(&container.capabilities) {
             anyhow::bail!("container `{}` asks for the unknown capability `{name}`", container.name);
         }
@@ -88,44 +91,34 @@ impl Pod {
         self.executor.forget(&container.name).context("cannot remove the earlier container")?;
         let log = LogFile::open(&container.log_directory, attempt)
             .with_context(|| format!("cannot open the log in `{}`", container.log_directory.display()))?;
-        let rootfs = overlay::ensure_fresh_rootfs(container)?;
-        make_directory_inside(&rootfs, Path::new(&container.working_dir))
-            .with_context(|| format!("cannot make the working directory `{}`", container.working_dir))?;
-        let cgroup = self.cgroup_of(container);
-        let files = PodFiles { shm: &self.shm, etc: &self.etc, cgroups: &self.cgroups.v1_groups(&cgroup) };
-        let spec = compile_spec(container, &rootfs, &cgroup, &files)?;
-        let env = environment(&container.env, std::iter::empty(), container.tty);
-        let (report, workload) = self.workload(container, env)?;
+        let (report, told) = report_pipe()?;
         let (stdio, ours) = streams(container, container.tty, container.stdin)?;
-        let spawned = unshielded(|| self.executor.create(&container.name, &spec, workload, stdio))?;
+        let plan = || {
+            let rootfs = overlay::ensure_fresh_rootfs(container)?;
+            make_directory_inside(&rootfs, Path::new(&container.working_dir))
+                .with_context(|| format!("cannot make the working directory `{}`", container.working_dir))?;
+            let cgroup = self.cgroup_of(container);
+            let files = PodFiles { shm: &self.shm, etc: &self.etc, cgroups: &self.cgroups.v1_groups(&cgroup) };
+            let spec = compile_spec(container, &rootfs, &cgroup, &files)?;
+            let env = environment(&container.env, std::iter::empty(), container.tty);
+            Ok((spec, workload(container, env, told)?))
+        };
+        let making = unshielded(|| self.executor.create(&container.name, Box::new(plan), stdio))?;
+        Ok(Being { making, ours, report, log })
+    }
+
+    /// Waits until a container is made.
+    fn created(&self, container: &Container, being: Being) -> anyhow::Result<Made> {
+        let Being { making, ours, report, log } = being;
+        let spawned = making.finish()?;
         let pid = spawned.pid;
-        if let Err(error) = self.cgroups.limit_devices(&cgroup) {
+        if let Err(error) = self.cgroups.limit_devices(&self.cgroup_of(container)) {
             send_signal(pid, libc::SIGKILL);
             return Err(error.into());
         }
         let ends = ours.complete(spawned)?;
         ends.give_terminal_to(container.uid);
         Ok(Made { pid, ends, report, log })
-    }
-
-    fn workload(&mut self, container: &Container, env: Vec<String>) -> anyhow::Result<(OwnedFd, Workload)> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
-        let capabilities = container.capabilities.clone();
-        let seccomp = match container.seccomp {
-            Seccomp::Unconfined => None,
-            Seccomp::RuntimeDefault => Some(self.filter(&capabilities)?),
-        };
-        let report = Rc::new(writer);
-        Ok((reader, Workload { capabilities, seccomp, env, report, home: std::cell::RefCell::new(None) }))
-    }
-
-    fn filter(&mut self, capabilities: &[String]) -> anyhow::Result<Rc<Program>> {
-        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == capabilities) {
-            return Ok(Rc::clone(program));
-        }
-        let program = Rc::new(compile_default(capabilities)?);
-        self.filters.push((capabilities.to_vec(), Rc::clone(&program)));
-        Ok(program)
     }
 
     fn cgroup_of(&self, container: &Container) -> String {
@@ -143,11 +136,14 @@ impl Pod {
     fn exec_in(&mut self, container: &Container, exec: &Exec) -> anyhow::Result<Key> {
         self.untidy = true;
         anyhow::ensure!(!exec.args.is_empty(), "no command to execute in container `{}`", container.name);
-        let env = environment(&container.env, exec.env.iter(), exec.tty);
-        let process = compile_process(container, &exec.args, &env, exec.tty)?;
-        let (report, workload) = self.workload(container, env)?;
+        let (report, told) = report_pipe()?;
         let (stdio, ours) = streams(container, exec.tty, exec.stdin)?;
-        let spawned = unshielded(|| self.executor.exec(&container.name, &process, workload, stdio));
+        let plan = || {
+            let env = environment(&container.env, exec.env.iter(), exec.tty);
+            let process = compile_process(container, &exec.args, &env, exec.tty)?;
+            Ok((process, workload(container, env, told)?))
+        };
+        let spawned = unshielded(|| self.executor.exec(&container.name, Box::new(plan), stdio));
         // the report says best what went wrong, where there is one
         if let Some(message) = outcome(report)? {
             anyhow::bail!(message);
@@ -202,6 +198,14 @@ impl Pod {
     }
 }
 
+/// A container that is being made.
+struct Being {
+    making: Box<dyn Making>,
+    ours: Ours,
+    report: OwnedFd,
+    log: LogFile,
+}
+
 /// A container whose first process waits.
 pub(super) struct Made {
     pid: i32,
@@ -244,6 +248,21 @@ fn streams(container: &Container, tty: bool, stdin: bool) -> anyhow::Result<(Std
     }
     let theirs = Stdio::Pipes { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
     Ok((theirs, Ours::Pipes { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr }))
+}
+
+/// Where the outcome of an execution is read, and where it is written.
+fn report_pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")
+}
+
+/// What the container's processes do before they execute their program.
+fn workload(container: &Container, env: Vec<String>, report: OwnedFd) -> anyhow::Result<Workload> {
+    let capabilities = container.capabilities.clone();
+    let seccomp = match container.seccomp {
+        Seccomp::Unconfined => None,
+        Seccomp::RuntimeDefault => Some(Rc::new(compile_default(&capabilities)?)),
+    };
+    Ok(Workload { capabilities, seccomp, env, report: Rc::new(report), home: std::cell::RefCell::new(None) })
 }
 
 /// Makes a process that does not inherit the shim's protection.

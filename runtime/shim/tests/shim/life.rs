@@ -123,7 +123,7 @@ fn a_missing_layer_keeps_the_container_waiting_until_the_stop() {
     let state =
         pod.wait_state("the failure", |state| waiting_reason(state, "a").as_deref() == Some("CreateContainerError"));
     let Phase::Waiting(failure) = &container_state(&state, "a").phase else { panic!("{state:?}") };
-    assert_eq!(failure.message, "layer `/no/such/layer` is missing; pull the image again");
+    assert_eq!(failure.message, "cannot make container `a`: layer `/no/such/layer` is missing; pull the image again");
     pod.stop(0);
     pod.wait_end();
 }
