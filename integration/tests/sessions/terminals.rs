@@ -121,4 +121,5 @@ fn a_run_with_a_terminal_ends_as_its_container_and_leaves_nothing() {
     let ran = lab.minipod_with_input(&run, "echo $((3300 + 33))\n");
     assert_eq!(ran.code, Some(0), "{ran}");
     assert!(ran.stdout.contains("3333"), "{ran}");
+    assert_eq!(ran.stderr, "Unable to use a TTY - input is not a terminal or the right kind of file\n");
 }

@@ -1,7 +1,5 @@
 //! `exec`: runs a command in a container and ends as it ends.
 
-use std::io::{self, IsTerminal as _};
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
@@ -41,19 +39,11 @@ impl Args {
             dns_hint::say(&client, &pod).await;
         }
         // As with kubectl, a terminal is for somebody who types into one.
-        let tty = tty && stdin && usable_terminal(quiet);
+        let tty = tty && stdin && session::usable_terminal(quiet);
         let params = session::params(&chosen.name, stdin, tty);
         let connection = session::exec(&pods, name, &self.command, &params).await?;
         session::conclude(session::join(connection, &params).await?)
     }
-}
-
-fn usable_terminal(quiet: bool) -> bool {
-    let usable = io::stdin().is_terminal();
-    if !usable && !quiet {
-        out::say("Unable to use a TTY - input is not a terminal or the right kind of file");
-    }
-    usable
 }
 
 /// The name in `web`, `pod/web`.

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::yaml::{self, Places};
+
+/// The largest file in bytes. The server takes 3 MiB for one object; this is room for many of them.
+const MAX_SIZE: u64 = 16 << 20;
 
 /// One object of a manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +41,12 @@ pub(crate) enum ManifestError {
         /// what the kernel said
         #[source]
         source: io::Error,
+    },
+    /// a file that is no manifest by its size
+    #[error("`{}` is larger than {} MiB, which no manifest is: check the file, or split it into several", .path.display(), MAX_SIZE >> 20)]
+    TooLarge {
+        /// the file
+        path: PathBuf,
     },
     /// neither YAML nor JSON
     #[error("{place}: {problem}")]
@@ -108,14 +117,13 @@ pub(crate) fn read(files: &[PathBuf], recursive: bool, command: &'static str) ->
     for file in files {
         let before = manifests.len();
         if file.as_os_str() == "-" {
-            let mut text = String::new();
-            let failed = |source| ManifestError::Read { path: "standard input".into(), source };
-            io::stdin().read_to_string(&mut text).map_err(failed)?;
+            let text = read_text(io::stdin().lock(), Path::new("standard input"))?;
             manifests.extend(parse("STDIN", &text)?);
         } else {
             for path in expand(file, recursive)? {
-                let text =
-                    fs::read_to_string(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+                let file =
+                    fs::File::open(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+                let text = read_text(file, &path)?;
                 manifests.extend(parse(&path.display().to_string(), &text)?);
             }
         }
@@ -124,6 +132,17 @@ pub(crate) fn read(files: &[PathBuf], recursive: bool, command: &'static str) ->
         }
     }
     Ok(manifests)
+}
+
+/// All of a file that is not too large; reading stops there.
+fn read_text(file: impl Read, path: &Path) -> Result<String, ManifestError> {
+    let failed = |source| ManifestError::Read { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_SIZE {
+        return Err(ManifestError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(text).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 fn expand(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, ManifestError> {
@@ -261,6 +280,15 @@ mod tests {
         assert!(error.starts_with("a.yaml:2:1: "), "{error}");
         let error = parse("a.yaml", "kind: [\n").expect_err("no YAML").to_string();
         assert!(error.starts_with("a.yaml:"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_refused() {
+        let error = read(&[PathBuf::from("/dev/zero")], false, "apply").expect_err("refused").to_string();
+        assert_eq!(
+            error,
+            "`/dev/zero` is larger than 16 MiB, which no manifest is: check the file, or split it into several"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +15,12 @@ use minipod_image::Images;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::files::{image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
 use super::{ServeError, addresses, network, register};
 use crate::agent;
 
-/// Where registry mirrors are looked for unless `--registries` says so.
-const REGISTRIES: &str = "/etc/minipod/registries.toml";
 /// The parts have so long to end after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The Node says so often that it is still there.
@@ -110,21 +109,8 @@ async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
 }
 
 fn open_images(settings: &Settings) -> Result<Images, ServeError> {
-    let options = minipod_image::Options {
-        directory: settings.directories.images(),
-        registries: settings.registries.clone().unwrap_or_else(|| REGISTRIES.into()),
-        builtin: Some(program("MINIPOD_HELLO", "minipod-hello")),
-    };
+    let options = image_options(&settings.directories, settings.registries.clone());
     Images::open(options).map_err(|source| ServeError::Images(Box::new(source)))
-}
-
-/// A program of ours: named by the variable, or beside this one.
-fn program(variable: &str, name: &str) -> PathBuf {
-    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new("/")).join(name)
 }
 
 fn private_directory(path: &Path) -> Result<(), ServeError> {

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod daemon;
+pub(crate) mod files;
 pub mod lock;
 mod log;
 mod machine;

@@ -10,16 +10,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Subcommand;
 use minipod_image::import::{Imported, RootfsSettings};
-use minipod_image::{ImageSummary, Images, Options, PullPolicy};
+use minipod_image::{ImageSummary, Images, PullPolicy};
 use minipod_kernel::host::effective_uid;
 
 use super::context::Context;
 use super::out;
 use super::table::Table;
+use crate::node::files::image_options;
 use progress::Bar;
-
-/// Where mirrors are configured, unless said otherwise.
-const REGISTRIES: &str = "/etc/minipod/registries.toml";
 
 /// Options of `image`.
 #[derive(Debug, clap::Args)]
@@ -119,20 +117,10 @@ impl Args {
     fn open(&self, context: &Context) -> anyhow::Result<Images> {
         let uid = effective_uid();
         anyhow::ensure!(uid == 0, "the image store belongs to root (this is user {uid}): use `sudo minipod image ...`");
-        let directory = context.directories.images();
-        let options = Options {
-            directory: directory.clone(),
-            registries: self.registries.clone().unwrap_or_else(|| REGISTRIES.into()),
-            builtin: Some(builtin_program()),
-        };
+        let options = image_options(&context.directories, self.registries.clone());
+        let directory = options.directory.clone();
         Images::open(options).with_context(|| format!("cannot open the image store `{}`", directory.display()))
     }
-}
-
-/// The program of the built-in image lies beside this one, unless said otherwise.
-fn builtin_program() -> PathBuf {
-    let beside = || std::env::current_exe().unwrap_or_default().with_file_name("minipod-hello");
-    std::env::var_os("MINIPOD_HELLO").filter(|path| !path.is_empty()).map_or_else(beside, PathBuf::from)
 }
 
 async fn pull(images: &Images, name: &str, quiet: bool) -> anyhow::Result<()> {

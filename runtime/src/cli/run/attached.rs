@@ -60,7 +60,7 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
 
 async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
-    if !args.streams.quiet {
+    if session::usable_terminal(args.streams.quiet) && !args.streams.quiet {
         out::say("If you don't see a command prompt, try pressing enter.");
     }
     let params = session::params(name, true, true);

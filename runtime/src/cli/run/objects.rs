@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use minipod_image::Reference;
 use serde_json::{Value, json};
 
 use super::super::args::pairs;
@@ -60,6 +61,7 @@ pub(super) fn objects(args: &Args, namespace: Option<&str>) -> anyhow::Result<Ob
 }
 
 fn check(args: &Args) -> anyhow::Result<()> {
+    args.image.parse::<Reference>()?;
     anyhow::ensure!(!args.expose || args.port.is_some(), "--port must be set when exposing a service");
     anyhow::ensure!(
         !args.streams.tty || args.streams.stdin,
@@ -184,6 +186,10 @@ mod tests {
     #[test]
     fn options_that_make_no_sense_are_refused() {
         refused("a --image x --expose", "--port must be set when exposing a service");
+        refused(
+            "a --image Bad",
+            "invalid image reference `Bad`: `Bad` is no repository component; use lower-case letters and digits, separated by `.`, `_`, `__` or `-`",
+        );
         refused("a --image x -t", "-i/--stdin is required for containers with -t/--tty=true");
         refused("a --image x --rm", "--rm should only be used for attached containers: add `-i` or `--attach`");
         refused("a --image x --env =1", "invalid env: `=1`: give `NAME=VALUE`");

@@ -41,6 +41,15 @@ pub(crate) fn input_params(container: &str) -> AttachParams {
     AttachParams::default().container(container).stdin(true).stdout(false).stderr(false)
 }
 
+/// Whether the person types into a terminal; says so, unless quiet, where one was asked for in vain.
+pub(crate) fn usable_terminal(quiet: bool) -> bool {
+    let usable = io::stdin().is_terminal();
+    if !usable && !quiet {
+        out::say("Unable to use a TTY - input is not a terminal or the right kind of file");
+    }
+    usable
+}
+
 /// Starts a process in a container.
 ///
 /// # Errors
