@@ -53,8 +53,14 @@ pub(crate) fn parse_json(bytes: &[u8]) -> Result<Body, ApiError> {
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<Body, ApiError> {
-    let value = serde_saphyr::from_slice(bytes)
-        .map_err(|error| ApiError::bad_request(format!("the body is not valid YAML: {error}")))?;
+    let value = serde_saphyr::from_slice(bytes).map_err(|error| {
+        ApiError::bad_request(match error.without_snippet() {
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("the body is not valid YAML: the key `{key}` is given twice: remove one")
+            }
+            error => format!("the body is not valid YAML: {error}"),
+        })
+    })?;
     // The YAML reader refuses duplicate keys itself.
     Ok(Body { value, duplicates: Vec::new() })
 }

@@ -106,6 +106,14 @@ pub(crate) fn validate(meta: &ObjectMeta, name_problem: fn(&str) -> Option<Strin
     }
 }
 
+/// Refuses owners: nobody here deletes an object because its owner is gone.
+pub(crate) fn refuse_owners(meta: &ObjectMeta, errors: &mut FieldErrors) {
+    if meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()) {
+        let detail = "the field is not supported by minipod, which deletes no object for its owner; remove it";
+        errors.forbidden("metadata.ownerReferences", detail);
+    }
+}
+
 /// Validates what an update does to the metadata.
 pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if is_deleting(old) {

@@ -20,6 +20,9 @@ pub(super) struct EndpointSlices;
 impl Strategy for EndpointSlices {
     type Object = EndpointSlice;
 
+    // The endpoints controller does, for the services that it makes slices for.
+    const FOLLOWS_OWNERS: bool = true;
+
     fn name_problem(name: &str) -> Option<String> {
         dns_subdomain_problem(name)
     }

@@ -4,6 +4,10 @@
 mod cluster;
 mod endpoint_slice;
 mod event;
+#[cfg(test)]
+mod every_field;
+#[cfg(test)]
+mod field_page;
 mod lease;
 mod namespace;
 mod network_policy;

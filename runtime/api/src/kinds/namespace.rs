@@ -15,7 +15,7 @@ pub(crate) const FINALIZER: &str = "kubernetes";
 /// Namespaces that cannot be deleted.
 pub(crate) const PERMANENT: &[&str] = &["default", "kube-system", "kube-public"];
 
-const SUPPORTED: Table = &[("spec.finalizers", Support::Any)];
+pub(super) const SUPPORTED: Table = &[("spec.finalizers", Support::Any)];
 
 pub(super) struct Namespaces;
 

@@ -6,14 +6,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use minipod_model::Selector;
 use minipod_model::name::{dns_subdomain_problem, port_name_problem};
+use serde_json::Value;
 
 use super::Cluster;
 use super::strategy::Strategy;
+use super::support::{self, Support, Table};
 use crate::field::FieldErrors;
 
 /// Transport protocols as Kubernetes lists them in messages.
 pub(super) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const POLICY_TYPES: &[&str] = &["Egress", "Ingress"];
+
+/// All there are; one that a later version brings is refused until it is carried out.
+pub(super) const SUPPORTED: Table = &[
+    ("spec.podSelector.matchLabels", Support::Any),
+    ("spec.podSelector.matchExpressions", Support::Any),
+    ("spec.policyTypes", Support::Any),
+    ("spec.ingress[].ports[].protocol", Support::Any),
+    ("spec.ingress[].ports[].port", Support::Any),
+    ("spec.ingress[].ports[].endPort", Support::Any),
+    ("spec.ingress[].from[].podSelector", Support::Any),
+    ("spec.ingress[].from[].namespaceSelector", Support::Any),
+    ("spec.ingress[].from[].ipBlock.cidr", Support::Any),
+    ("spec.ingress[].from[].ipBlock.except", Support::Any),
+    ("spec.egress[].ports[].protocol", Support::Any),
+    ("spec.egress[].ports[].port", Support::Any),
+    ("spec.egress[].ports[].endPort", Support::Any),
+    ("spec.egress[].to[].podSelector", Support::Any),
+    ("spec.egress[].to[].namespaceSelector", Support::Any),
+    ("spec.egress[].to[].ipBlock.cidr", Support::Any),
+    ("spec.egress[].to[].ipBlock.except", Support::Any),
+];
 
 pub(super) struct NetworkPolicies;
 
@@ -38,6 +61,10 @@ impl Strategy for NetworkPolicies {
             }
             spec.policy_types = Some(types);
         }
+    }
+
+    fn refuse_unsupported(value: &Value, errors: &mut FieldErrors) {
+        support::refuse_unsupported(SUPPORTED, &[], value, errors);
     }
 
     fn validate(object: &NetworkPolicy, _cluster: &Cluster, errors: &mut FieldErrors) {

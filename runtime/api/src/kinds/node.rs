@@ -7,7 +7,15 @@ use serde_json::Value;
 use super::Cluster;
 use super::pod::quantities_as_text;
 use super::strategy::Strategy;
+use super::support::{self, Support, Table};
 use crate::field::FieldErrors;
+
+pub(super) const SUPPORTED: Table = &[
+    ("spec.podCIDR", Support::Any),
+    ("spec.podCIDRs", Support::Any),
+    ("spec.unschedulable", Support::Any),
+    ("spec.providerID", Support::Idle("it only tells where a machine comes from")),
+];
 
 pub(super) struct Nodes;
 
@@ -31,6 +39,10 @@ impl Strategy for Nodes {
             (None, [first, ..]) => spec.pod_cidr = Some(first.clone()),
             _ => {}
         }
+    }
+
+    fn refuse_unsupported(value: &Value, errors: &mut FieldErrors) {
+        support::refuse_unsupported(SUPPORTED, &[], value, errors);
     }
 
     fn validate(object: &Node, _cluster: &Cluster, errors: &mut FieldErrors) {

@@ -2,7 +2,7 @@
 
 use super::support::{Support, Table};
 
-use Support::{Any, Only};
+use Support::{Any, Idle, Only};
 
 const NO: Support = Only(&["false"]);
 
@@ -25,9 +25,8 @@ pub(super) const SUPPORTED: Table = &[
     ("spec.securityContext.runAsNonRoot", Any),
     ("spec.securityContext.supplementalGroups", Any),
     ("spec.securityContext.seccompProfile.type", Only(&["RuntimeDefault", "Unconfined"])),
-    // No node here has a taint.
-    ("spec.tolerations", Any),
-    // There are no service account tokens; asking for none is fine.
+    ("spec.tolerations", Idle("a node cannot have taints")),
+    // There are no service account tokens.
     ("spec.automountServiceAccountToken", NO),
     ("spec.serviceAccountName", Only(&["default"])),
     ("spec.serviceAccount", Only(&["default"])),
@@ -49,12 +48,15 @@ pub(super) const SUPPORTED: Table = &[
     ("spec.containers[].env[].value", Any),
     ("spec.containers[].ports[].name", Any),
     ("spec.containers[].ports[].containerPort", Any),
-    ("spec.containers[].ports[].hostPort", Any),
+    ("spec.containers[].ports[].hostPort", Idle("only with `hostNetwork`, where it equals `containerPort`")),
     ("spec.containers[].ports[].protocol", Any),
     ("spec.containers[].resources.limits.cpu", Any),
     ("spec.containers[].resources.limits.memory", Any),
     ("spec.containers[].resources.requests.cpu", Any),
-    ("spec.containers[].resources.requests.memory", Any),
+    (
+        "spec.containers[].resources.requests.memory",
+        Idle("it only decides `status.qosClass`; what pods ask for is not counted against the node"),
+    ),
     ("spec.containers[].securityContext.runAsUser", Any),
     ("spec.containers[].securityContext.runAsGroup", Any),
     ("spec.containers[].securityContext.runAsNonRoot", Any),

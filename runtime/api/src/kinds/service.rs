@@ -30,7 +30,7 @@ const TRAFFIC_POLICIES: &[&str] = &["Cluster", "Local"];
 const MAX_AFFINITY_SECONDS: i32 = 86_400;
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 
-const SUPPORTED: Table = &[
+pub(super) const SUPPORTED: Table = &[
     ("spec.type", Support::Any),
     ("spec.selector", Support::Any),
     ("spec.clusterIP", Support::Any),

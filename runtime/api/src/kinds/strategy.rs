@@ -36,6 +36,9 @@ pub(crate) enum Part {
 pub(crate) trait Strategy {
     type Object: Serialize + DeserializeOwned + Metadata<Ty = ObjectMeta>;
 
+    /// Whether somebody deletes such an object when the last of its `metadata.ownerReferences` is gone.
+    const FOLLOWS_OWNERS: bool = false;
+
     /// Why `name` is no name for such an object.
     fn name_problem(name: &str) -> Option<String>;
 
@@ -101,7 +104,7 @@ impl Ops {
 fn create<S: Strategy>(value: &Value, context: &Context<'_>) -> Judged {
     let mut errors = FieldErrors::default();
     let mut object = typed::<S>(value)?;
-    S::refuse_unsupported(&plain(&object)?, &mut errors);
+    refuse_unsupported::<S>(&object, &mut errors)?;
     S::begin(&mut object);
     S::default(&mut object, context.cluster);
     meta::validate(object.metadata(), S::name_problem, &mut errors);
@@ -120,7 +123,7 @@ fn update<S: Strategy>(new: &Value, old: &Value, part: Part, context: &Context<'
         Part::Finalizers => {}
         Part::Main => {
             let before = typed::<S>(old)?;
-            S::refuse_unsupported(&plain(&object)?, &mut errors);
+            refuse_unsupported::<S>(&object, &mut errors)?;
             S::inherit(&mut object, &before);
             S::default(&mut object, context.cluster);
             meta::validate(object.metadata(), S::name_problem, &mut errors);
@@ -133,6 +136,14 @@ fn update<S: Strategy>(new: &Value, old: &Value, part: Part, context: &Context<'
         }
     }
     finish(&object, errors)
+}
+
+fn refuse_unsupported<S: Strategy>(object: &S::Object, errors: &mut FieldErrors) -> Result<(), Vec<FieldError>> {
+    if !S::FOLLOWS_OWNERS {
+        meta::refuse_owners(object.metadata(), errors);
+    }
+    S::refuse_unsupported(&plain(object)?, errors);
+    Ok(())
 }
 
 /// The generic rest has checked the types already; what fails here is a value that it put in itself.

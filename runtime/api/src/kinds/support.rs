@@ -10,6 +10,10 @@ use crate::field::FieldErrors;
 pub(super) enum Support {
     /// the field with everything below it
     Any,
+    /// taken with any value, since no value of it could change anything here: why
+    Idle(
+        #[cfg_attr(not(test), expect(dead_code, reason = "a test makes the page of it that people read"))] &'static str,
+    ),
     /// only these values; they ask for nothing that is not done anyway
     Only(&'static [&'static str]),
 }
@@ -29,7 +33,7 @@ pub(super) fn refuse_unsupported(table: Table, aliases: &[(&str, &str)], object:
 
 fn walk(table: Table, pattern: &str, field: &str, value: &Value, errors: &mut FieldErrors) {
     match table.iter().find(|(path, _)| *path == pattern) {
-        Some((_, Support::Any)) => return,
+        Some((_, Support::Any | Support::Idle(_))) => return,
         Some((_, Support::Only(values))) => {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             if !values.contains(&text.as_str()) {

@@ -401,13 +401,16 @@ fn create_file(path: &Path) -> Result<(), OpenStoreError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let database = builder().create(&temporary).map_err(|error| refuse(path, error))?;
-    initialise(&database).map_err(|error| refuse(path, error))?;
-    database.close().map_err(|error| refuse(path, error))?;
+    if let Err(error) = create_empty(&temporary) {
+        // Its space may be what is missing.
+        let _ = fs::remove_file(&temporary);
+        return Err(refuse(path, error));
+    }
     fs::rename(&temporary, path).and_then(|()| File::open(directory)?.sync_all()).map_err(io)
 }
 
-fn initialise(database: &Database) -> Result<(), redb::Error> {
+fn create_empty(path: &Path) -> Result<(), redb::Error> {
+    let database = builder().create(path)?;
     let transaction = database.begin_write()?;
     {
         transaction.open_table(RECORDS)?;
@@ -416,7 +419,7 @@ fn initialise(database: &Database) -> Result<(), redb::Error> {
         meta.insert(REVISION_KEY, 1)?;
     }
     transaction.commit()?;
-    Ok(())
+    Ok(database.close()?)
 }
 
 fn open_file(path: &Path) -> Result<(Database, Content), OpenStoreError> {
