@@ -73,6 +73,8 @@ impl Libcontainer {
             write_json(&file, &process)?;
             let builder = self.builder(id, workload, streams)?;
             let built = builder.as_tenant().with_process(Some(&file)).with_detach(true).build();
+            // Read by now; a failure to remove it would cost one small file.
+            let _ = fs::remove_file(&file);
             self.remove_sockets_of_execs(id)?;
             Ok(built?.as_raw())
         })?;

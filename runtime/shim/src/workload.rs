@@ -43,7 +43,7 @@ pub(crate) struct Workload {
 enum ExecuteError {
     #[error("the container has no command")]
     NoCommand,
-    #[error("exec: \"{0}\": executable file not found in $PATH")]
+    #[error("exec: \"{0}\": executable file not found in $PATH; give a program that the image has")]
     NotInPath(String),
     #[error("exec: \"{0}\": stat {0}: no such file or directory")]
     Missing(String),
@@ -208,7 +208,7 @@ mod tests {
         let env = [format!("PATH={}:{}", first.display(), second.display())];
         assert_eq!(find_program("tool", &env).expect("found"), second.join("tool"));
         let missing = find_program("other", &env).expect_err("missing").to_string();
-        assert_eq!(missing, "exec: \"other\": executable file not found in $PATH");
+        assert_eq!(missing, "exec: \"other\": executable file not found in $PATH; give a program that the image has");
         let refused = find_program(&first.join("tool").display().to_string(), &env).expect_err("refused").to_string();
         assert!(refused.ends_with("permission denied"), "{refused}");
     }

@@ -218,10 +218,14 @@ pub(crate) fn at_place(manifest: &Manifest, verb: &'static str, source: kube::Er
     AtPlace { verb, place: manifest.place(field), source }.into()
 }
 
-/// The field in `strict decoding error: unknown field "spec.x"`.
+/// The field in `strict decoding error: unknown field "spec.x"`, or in `cannot be handled as a Pod: spec.x: invalid type`.
 fn quoted_field(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("unknown field \"").or_else(|| message.split_once("duplicate field \""))?;
-    rest.split_once('"').map(|(field, _)| field)
+    if let Some((_, rest)) = message.split_once("unknown field \"").or_else(|| message.split_once("duplicate field \""))
+    {
+        return rest.split_once('"').map(|(field, _)| field);
+    }
+    let (_, rest) = message.split_once(" cannot be handled as a ")?;
+    rest.split(": ").nth(1).filter(|field| !field.contains(' '))
 }
 
 /// The object with the annotation that holds it.
@@ -275,6 +279,8 @@ mod tests {
         let message =
             "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.foo\"";
         assert_eq!(quoted_field(message), Some("spec.foo"));
+        let message = "Pod in version \"v1\" cannot be handled as a Pod: spec.containers[0].tty: invalid type: map";
+        assert_eq!(quoted_field(message), Some("spec.containers[0].tty"));
         assert_eq!(quoted_field("other"), None);
     }
 }

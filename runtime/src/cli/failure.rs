@@ -85,8 +85,9 @@ fn server_error(status: &Status, context: &str) -> String {
             _ => format!("{context}{}", status.message),
         };
     }
+    let next = if status.reason == "AlreadyExists" { "; choose another name, or delete it first" } else { "" };
     let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
-    format!("Error from server{reason}: {context}{}", status.message)
+    format!("Error from server{reason}: {context}{}{next}", status.message)
 }
 
 /// The message with its causes. Some libraries repeat the cause in their own message; it is not printed twice. What lies

@@ -19,6 +19,7 @@ mod exec;
 mod expose;
 mod failure;
 mod get;
+mod hints;
 mod image;
 mod jsonpath;
 mod kind;
@@ -105,7 +106,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // kubectl ends with 1 on a bad option as on any other failure.
             let failed = error.use_stderr();
-            let _ = error.print();
+            match hints::instead(&error) {
+                Some(message) => out::say(&message),
+                None => drop(error.print()),
+            }
             return if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };

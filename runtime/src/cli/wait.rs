@@ -7,10 +7,15 @@ use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::wait::{Condition, await_condition};
 
+/// The time is up; whoever waited knows what for.
+#[derive(Debug, thiserror::Error)]
+#[error("timed out waiting for the condition after {}s", .0.as_secs())]
+pub(crate) struct TimedOut(Duration);
+
 /// Waits until the pod meets `condition`; `None` is a pod that has gone.
 ///
 /// # Errors
-/// The deadline, or the server.
+/// [`TimedOut`], or what the server said.
 pub(crate) async fn pod(
     api: &Api<Pod>,
     name: &str,
@@ -20,12 +25,7 @@ pub(crate) async fn pod(
     let waiting = await_condition(api.clone(), name, condition);
     let pod = match deadline {
         None => waiting.await,
-        Some(deadline) => tokio::time::timeout(deadline, waiting).await.map_err(|_| {
-            anyhow::anyhow!(
-                "timed out waiting for the condition after {}s: see `minipod describe pod {name}`",
-                deadline.as_secs()
-            )
-        })?,
+        Some(deadline) => tokio::time::timeout(deadline, waiting).await.map_err(|_| TimedOut(deadline))?,
     };
     Ok(pod?)
 }

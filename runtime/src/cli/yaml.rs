@@ -45,7 +45,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(Value, Places)>, SyntaxError> {
 
 /// One line of text; the place is printed by the caller, in front.
 fn problem(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
+    let error = error.without_snippet();
+    if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error {
+        return format!("the key `{}` is given twice: remove one", key.as_deref().unwrap_or_default());
+    }
+    let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.rsplit_once(" at line ").map_or(line, |(problem, _)| problem).to_owned()
 }
@@ -171,7 +175,7 @@ mod tests {
     fn a_mistake_is_told_with_its_place() {
         let error = parse("a: 1\nb: 2\na: 3\n").expect_err("a key twice");
         assert_eq!((error.line, error.column), (3, 1));
-        assert!(error.problem.contains("duplicate"), "{}", error.problem);
+        assert!(error.problem.contains("is given twice"), "{}", error.problem);
         let error = parse("a: 1\n  b: 2\n").expect_err("bad indentation");
         assert_eq!(error.line, 2, "{error:?}");
     }

@@ -356,14 +356,14 @@ fn check_mask(flag: &'static str, mask: u8, cluster: Option<u8>, most: u8) -> Re
 fn check_service_size(net: Option<IpNet>) -> Result<(), OptionsError> {
     let Some(net) = net else { return Ok(()) };
     let bits = net.max_prefix_len() - net.prefix_len();
-    if (4..=20).contains(&bits) {
+    if (5..=20).contains(&bits) {
         return Ok(());
     }
     Err(OptionsError {
         flag: "--service-cidr",
         value: net.to_string(),
-        problem: "a service range has between 16 and 1048576 addresses",
-        next: "give a prefix length between /12 and /28 (IPv4) or /108 and /124 (IPv6)",
+        problem: "a service range has between 32 and 1048576 addresses",
+        next: "give a prefix length between /12 and /27 (IPv4) or /108 and /123 (IPv6)",
     })
 }
 

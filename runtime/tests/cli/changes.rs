@@ -9,7 +9,10 @@ fn a_pod_with_its_service_as_in_the_lesson() {
     assert_eq!(node.ok(line), "service/hello-web created\npod/hello-web created\n");
     assert_eq!(node.ok("get pod hello-web -o jsonpath={.metadata.labels.app}"), "hello");
     assert_eq!(node.ok("get svc hello-web -o jsonpath={.spec.ports[0].port}-{.spec.selector.app}"), "8080-hello");
-    assert_eq!(node.fails(line), "Error from server (AlreadyExists): pods \"hello-web\" already exists\n");
+    assert_eq!(
+        node.fails(line),
+        "Error from server (AlreadyExists): pods \"hello-web\" already exists; choose another name, or delete it first\n"
+    );
 }
 
 #[test]
@@ -18,7 +21,10 @@ fn a_pod_whose_service_is_refused_goes_again() {
     node.ok("run web --image x --port 80 --expose");
     node.ok("delete pod web --now");
     let said = node.fails("run web --image x --port 80 --expose");
-    assert_eq!(said, "Error from server (AlreadyExists): services \"web\" already exists\n");
+    assert_eq!(
+        said,
+        "Error from server (AlreadyExists): services \"web\" already exists; choose another name, or delete it first\n"
+    );
     assert_eq!(node.ok("get pods -o name"), "");
 }
 

@@ -47,6 +47,15 @@ pub struct RootfsSettings {
 /// Why a file is no image.
 #[derive(Debug, Error)]
 pub enum ImportError {
+    /// the file does not hold what a tar archive holds
+    #[error("`{path}` is no tar archive, or a damaged one; get it again")]
+    Damaged {
+        /// which
+        path: PathBuf,
+        /// what the decoder says
+        #[source]
+        source: io::Error,
+    },
     /// the file
     #[error("cannot read `{path}`")]
     Read {
@@ -90,7 +99,7 @@ pub enum ImportError {
         entry: String,
     },
     /// an entry is not what the archive says
-    #[error("`{entry}` in the image archive `{path}` is damaged: its digest is `{actual}`")]
+    #[error("`{entry}` in the image archive `{path}` is damaged: its digest is `{actual}`; get the archive again")]
     WrongDigest {
         /// which
         path: PathBuf,
@@ -175,7 +184,10 @@ pub(crate) fn import_archive(
     name: Option<&Reference>,
 ) -> Result<Vec<Imported>, ImportError> {
     let _hold = store.hold()?;
-    let read = |source| ImportError::Read { path: path.to_owned(), source };
+    let read = |source: io::Error| match source.raw_os_error() {
+        Some(_) => ImportError::Read { path: path.to_owned(), source },
+        None => ImportError::Damaged { path: path.to_owned(), source },
+    };
     let archive = Archive::open(path, &store.root().join("work")).map_err(read)?;
     let mut import = Import { store, archive, path };
     let mut images = if import.archive.has("manifest.json") {

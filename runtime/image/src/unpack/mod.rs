@@ -81,7 +81,7 @@ pub enum SkippedKind {
 #[derive(Debug, Error)]
 pub enum UnpackError {
     /// the stream ends early, is no tar archive, or its compression is damaged
-    #[error("the layer is damaged{}", after(.entry))]
+    #[error("the layer is damaged{}; get the image again", after(.entry))]
     Corrupt {
         /// the last entry that was begun
         entry: String,

@@ -96,7 +96,10 @@ fn a_missing_command_is_named() {
     let mut pod = Pod::new().with("a", "").tuned(|c| c.args = vec!["no-such-tool".into()]).start();
     let ended = terminated(&pod.wait_end(), "a");
     assert_eq!((ended.reason.as_str(), ended.exit_code), ("StartError", 128));
-    assert_eq!(ended.message, "exec: \"no-such-tool\": executable file not found in $PATH");
+    assert_eq!(
+        ended.message,
+        "exec: \"no-such-tool\": executable file not found in $PATH; give a program that the image has"
+    );
 }
 
 #[test]

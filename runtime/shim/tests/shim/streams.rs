@@ -127,7 +127,10 @@ fn a_command_that_is_not_in_the_image_is_named() {
         asked.tty = tty;
         let failure = pod.begin_exec(&asked).map(drop).expect_err("refused");
         assert_eq!(failure.reason, "StartError");
-        assert_eq!(failure.message, "exec: \"no-such-tool\": executable file not found in $PATH");
+        assert_eq!(
+            failure.message,
+            "exec: \"no-such-tool\": executable file not found in $PATH; give a program that the image has"
+        );
     }
     let failure = pod.begin_exec(&exec("b", &["true"])).map(drop).expect_err("refused");
     assert_eq!(failure.message, "pod `default/web` has no container `b`");

@@ -52,6 +52,7 @@ pub(crate) async fn ensure_running(context: &Context) -> anyhow::Result<Client> 
         Err(other) => return Err(other.into()),
     }
     let directories = &context.directories;
+    require_root("starting `minipod node`")?;
     out::say(&format!(
         "no node is running: starting `minipod node` in the background (log: {})",
         directories.log_file().display()
@@ -75,8 +76,7 @@ fn as_foreground(arguments: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Starts this program with `arguments` in a session of its own, and waits until its API answers.
 async fn start(directories: &Directories, arguments: Vec<OsString>) -> anyhow::Result<u32> {
-    let uid = effective_uid();
-    anyhow::ensure!(uid == 0, "starting `minipod node` needs root (this is user {uid}): use `sudo minipod ...`");
+    require_root("starting `minipod node`")?;
     let log_file = directories.log_file();
     let mut log = open_log(&log_file).with_context(|| format!("cannot write the log `{}`", log_file.display()))?;
     let log_start = log.seek(SeekFrom::End(0))?;
@@ -86,6 +86,13 @@ async fn start(directories: &Directories, arguments: Vec<OsString>) -> anyhow::R
     let pid = child.id();
     wait_until_answering(directories, Some(child), log_start).await?;
     Ok(pid)
+}
+
+/// What only root can do or see.
+pub(super) fn require_root(what: &str) -> anyhow::Result<()> {
+    let uid = effective_uid();
+    anyhow::ensure!(uid == 0, "{what} needs root (this is user {uid}): use `sudo minipod ...`");
+    Ok(())
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {
@@ -141,6 +148,9 @@ fn end_of_log(path: &Path, start: u64) -> String {
     });
     if let Err(error) = read {
         return format!("its log {} cannot be read: {error}", path.display());
+    }
+    if text.trim().is_empty() {
+        return format!("its log {} says nothing: free space on its file system, then start again", path.display());
     }
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")

@@ -9,10 +9,12 @@ use kube::api::ListParams;
 use super::super::context::Context;
 use super::super::failure::Exit;
 use super::super::{container, out, version};
+use super::start::require_root;
 use crate::node::lock::running;
 
 /// `node status`: ends with 1 when no daemon answers.
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
+    require_root("asking for the node's status")?;
     let directories = &context.directories;
     let Some(daemon) = running(directories) else {
         out::print(&format!("Node:    not running ({})\n", directories.run_dir.display()))?;

@@ -9,10 +9,12 @@ use minipod_kernel::process::{PidFd, Signal};
 use super::super::context::Context;
 use super::super::kind::POD;
 use super::super::{failure, out, wait};
+use super::start::require_root;
 use crate::node::lock::running;
 
 /// `node stop`
 pub(super) async fn run(context: &Context, pods: bool, timeout: Duration) -> anyhow::Result<()> {
+    require_root("stopping the node")?;
     let Some(daemon) = running(&context.directories) else {
         return out::print("node is not running\n");
     };

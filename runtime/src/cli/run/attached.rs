@@ -34,7 +34,14 @@ pub(super) async fn run(args: &Args, client: &Client, namespace: &str) -> anyhow
 async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
     let session::Streams { stdin, tty, quiet } = args.streams;
-    let started = wait::pod(pods, name, Some(args.timeout), |pod: Option<&Pod>| pod.is_none_or(has_started)).await?;
+    let runs = |pod: Option<&Pod>| pod.is_none_or(has_started);
+    let started = match Box::pin(wait::pod(pods, name, Some(args.timeout), runs)).await {
+        Err(error) if error.is::<wait::TimedOut>() => {
+            let pod = pods.get(name).await?;
+            return Err(error.context(not_started(&pod, name)));
+        }
+        other => other?,
+    };
     let Some(pod) = started else { anyhow::bail!("pod {name} was deleted before its container ran") };
     if let Some(refusal) = container::refusal(&pod) {
         anyhow::bail!("pod {name} does not run: {refusal}");
@@ -157,6 +164,18 @@ fn exit_of(pod: &Pod, name: &str) -> Option<Exit> {
     })
 }
 
+/// What keeps the container from starting, and what to do.
+fn not_started(pod: &Pod, name: &str) -> String {
+    let waiting = container::state(pod, name).and_then(|state| state.waiting).unwrap_or_default();
+    let of_pod = pod.status.as_ref().and_then(|status| status.message.clone());
+    let said = [waiting.reason, waiting.message.or(of_pod)];
+    let why: Vec<String> = said.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    match why.as_slice() {
+        [] => format!("container {name} has not started; give it longer with `--pod-running-timeout`"),
+        why => format!("container {name} has not started: {}", why.join(": ")),
+    }
+}
+
 /// Whether the container runs or will never run.
 fn has_started(pod: &Pod) -> bool {
     container::is_completed(pod) || container::phase(pod) == "Running" || container::refusal(pod).is_some()
@@ -194,7 +213,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
-    use super::exit_of;
+    use super::{exit_of, not_started};
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
@@ -203,6 +222,21 @@ mod tests {
             .expect("a pod");
         let exit = exit_of(&pod, "a").map(|e| (e.code, e.message));
         assert_eq!(exit, expected.map(|(code, message)| (code, message.to_owned())));
+    }
+
+    #[test]
+    fn a_container_that_does_not_start_is_told_with_its_reason() {
+        let told = |state: Value| {
+            let status =
+                json!({"name": "a", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state});
+            let pod = json!({"metadata": {"name": "a"}, "status": {"containerStatuses": [status]}});
+            not_started(&serde_json::from_value(pod).expect("a pod"), "a")
+        };
+        assert_eq!(
+            told(json!({"waiting": {"reason": "ErrImagePull", "message": "no image `x`"}})),
+            "container a has not started: ErrImagePull: no image `x`"
+        );
+        assert_eq!(told(json!({})), "container a has not started; give it longer with `--pod-running-timeout`");
     }
 
     #[test]
