@@ -20,4 +20,4 @@ pub mod versions;
 pub mod watch;
 
 pub use options::{Iptables, Options};
-pub use start::{Netd, StartError, reset};
+pub use start::{Netd, StartError, check, reset};

@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use minipod_kernel::netlink::{MAIN_TABLE, Route, RouteKind, Rule};
+use minipod_kernel::netlink::{Link, MAIN_TABLE, Route, RouteKind, Rule};
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
 
@@ -137,8 +137,9 @@ pub fn diff_rules(wanted: &[Rule], present: &[Rule]) -> Change<Rule> {
     }
 }
 
-/// The first range that shares addresses with a route of someone else. `own` are addresses that we gave this host.
-pub fn check_overlap(ranges: &Ranges, present: &[Route], own: &[IpAddr]) -> Result<(), Overlap> {
+/// The first range that shares addresses with a route of someone else. `own` are addresses that we gave this host; `links` only
+/// give the route's link its name.
+pub fn check_overlap(ranges: &Ranges, present: &[Route], own: &[IpAddr], links: &[Link]) -> Result<(), Overlap> {
     let groups = [
         ("the service range", "--service-cidr", &ranges.services),
         ("the cluster's pod range", "--cluster-cidr", &ranges.cluster),
@@ -149,11 +150,19 @@ pub fn check_overlap(ranges: &Ranges, present: &[Route], own: &[IpAddr]) -> Resu
             if let Some(route) = present.iter().find(|route| collides(*range, route, own)) {
                 let table =
                     if route.table == MAIN_TABLE { String::new() } else { format!(" of table {}", route.table) };
-                return Err(Overlap { what, range: *range, route: route.to_string(), table, flag });
+                return Err(Overlap { what, range: *range, route: describe(route, links), table, flag });
             }
         }
     }
     Ok(())
+}
+
+/// A route as `ip route` prints it.
+fn describe(route: &Route, links: &[Link]) -> String {
+    match links.iter().find(|link| route.link == Some(link.index)) {
+        Some(link) => format!("{} dev {}", Route { link: None, ..route.clone() }, link.name),
+        None => route.to_string(),
+    }
 }
 
 fn collides(range: IpNet, route: &Route, own: &[IpAddr]) -> bool {
@@ -183,7 +192,7 @@ fn same(wanted: &Route, listed: &Route) -> bool {
 #[cfg(test)]
 mod tests {
     use ipnet::IpNet;
-    use minipod_kernel::netlink::{Route, RouteKind};
+    use minipod_kernel::netlink::{Link, Route, RouteKind};
 
     use super::{PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules};
 
@@ -237,7 +246,9 @@ mod tests {
     fn a_range_that_something_else_routes_is_refused_with_route_and_flag() {
         let check = |destination: &str, protocol| {
             let route = Route::to_link(net(destination), 2, protocol);
-            check_overlap(&ranges(), &[route], &["10.96.0.10".parse().expect("an address")]).map_err(|e| e.to_string())
+            let own = ["10.96.0.10".parse().expect("an address")];
+            let links = [Link { index: 2, name: "eth0".to_owned(), ..Link::default() }];
+            check_overlap(&ranges(), &[route], &own, &links).map_err(|e| e.to_string())
         };
         assert_eq!(check("192.0.2.0/24", 2), Ok(()));
         assert_eq!(check("0.0.0.0/0", 2), Ok(()));
@@ -248,7 +259,7 @@ mod tests {
         }
         assert_eq!(
             check("10.96.0.0/12", 2).expect_err("overlaps"),
-            "the service range `10.96.0.0/16` overlaps the existing route `10.96.0.0/12 dev #2`; choose another with \
+            "the service range `10.96.0.0/16` overlaps the existing route `10.96.0.0/12 dev eth0`; choose another with \
              `--service-cidr`, or remove the route"
         );
     }

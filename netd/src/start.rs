@@ -17,7 +17,7 @@ use crate::attach::{AttachError, Attacher, Swept};
 use crate::clock::Clock;
 use crate::command::{Command, Engine as Handle};
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
-use crate::engine::{Engine, Parts, Publish};
+use crate::engine::{Engine, First, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
 use crate::options::{Iptables, Options};
 use crate::routes::Ranges;
@@ -54,6 +54,15 @@ pub enum StartError {
     /// the rules that are there
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
+    /// the first rules and sets
+    #[error(
+        "this machine does not take the node's rules: {failure}; install iptables anew with \
+         `apt-get install --reinstall iptables`, and see that the kernel has the modules ip_set and xt_set"
+    )]
+    Refused {
+        /// what the kernel or a program said
+        failure: String,
+    },
     /// the cluster DNS
     #[error(transparent)]
     Dns(#[from] BindError),
@@ -90,14 +99,8 @@ impl Netd {
             fs::create_dir_all(path).map_err(|source| StartError::Directory { path: path.clone(), source })?;
         }
         let clock = Clock::new().map_err(StartError::Thread)?;
-        // The first to say what is missing on this machine, before anything is changed.
         let kernel = LinuxKernel::open(variant(options.iptables))?;
-        let ranges = Ranges {
-            node: options.node_cidrs.clone(),
-            cluster: options.cluster_cidrs.clone(),
-            services: options.service_cidrs.clone(),
-        };
-        let mut host = HostNet::open(&options.state_dir, &ranges, &options.cluster_dns)?;
+        let mut host = HostNet::open(&options.state_dir, &ranges(options), &options.cluster_dns)?;
         // Before the first look: what is lost after it is told.
         let (changes, own_ranges) = (NetworkChanges::open()?, host.ranges().clone());
         let (attacher, swept) =
@@ -105,6 +108,7 @@ impl Netd {
         tell_swept(&swept);
         host.ensure(&attacher.pod_routes())?;
         let dataplane = Dataplane::adopt(kernel)?;
+        let found_nothing = dataplane.is_empty() && attacher.pod_routes().is_empty();
         let publish = serve_dns(options, &host).await?;
         let policy = netd_policy::Options {
             pod_to_node: options.pod_to_node,
@@ -114,7 +118,7 @@ impl Netd {
         };
         let facts = facts::gather(options, &host);
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
-        let (engine, mut enforcing) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
+        let (engine, mut attempted) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
         let (handle, commands) = Handle::channel();
         let thread = thread::Builder::new()
             .name("netd-engine".into())
@@ -125,7 +129,16 @@ impl Netd {
         let told = handle.clone();
         watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));
         // An error would mean that the engine has ended; the socket then says so.
-        let _ = enforcing.wait_for(|enforcing| *enforcing).await;
+        let first = attempted.wait_for(|first| *first != First::Awaited).await.map(|first| first.clone());
+        if let Ok(First::Refused(failure)) = first {
+            watches.shutdown().await;
+            end_engine(&handle, thread).await;
+            // What was there before stays and enforces what it did.
+            if found_nothing {
+                drop(reset(&options.state_dir, options.iptables)?);
+            }
+            return Err(StartError::Refused { failure });
+        }
         // Only now: what was not forwarded before must not be forwarded while there are no rules.
         forwarding.switch_on()?;
         let path = options.socket();
@@ -140,9 +153,30 @@ impl Netd {
     pub async fn stop(mut self) {
         self.server.abort();
         self.watches.shutdown().await;
-        let _ = self.engine.tell(Command::Stop);
-        let thread = self.thread;
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        end_engine(&self.engine, self.thread).await;
+    }
+}
+
+/// Says what keeps this machine from being a node with these options, before anything is made: missing programs, kernel support or
+/// privileges, and ranges that something else routes. Changes nothing; this node's own range need not be known yet.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn check(options: &Options) -> Result<(), StartError> {
+    LinuxKernel::open(variant(options.iptables))?;
+    Ok(hostnet::check_ranges(&options.state_dir, &ranges(options))?)
+}
+
+async fn end_engine(engine: &Handle, thread: thread::JoinHandle<()>) {
+    let _ = engine.tell(Command::Stop);
+    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+}
+
+fn ranges(options: &Options) -> Ranges {
+    Ranges {
+        node: options.node_cidrs.clone(),
+        cluster: options.cluster_cidrs.clone(),
+        services: options.service_cidrs.clone(),
     }
 }
 

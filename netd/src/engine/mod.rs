@@ -66,21 +66,32 @@ pub struct Engine {
     stale: bool,
     /// the last failure to make the kernel agree, until it agrees
     failure: Option<String>,
-    ready: watch::Sender<bool>,
+    first: watch::Sender<First>,
+}
+
+/// How the first attempt to enforce what is known went; attaches make sense once it has worked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum First {
+    /// not every kind of object has been listed yet
+    Awaited,
+    /// it is in force
+    InForce,
+    /// the kernel or a program refused it: why
+    Refused(String),
 }
 
 impl Engine {
-    /// The engine, and whether it enforces yet: attaches make sense from then on.
+    /// The engine, and how its first attempt to enforce something goes.
     #[must_use]
-    pub fn new(parts: Parts) -> (Self, watch::Receiver<bool>) {
+    pub fn new(parts: Parts) -> (Self, watch::Receiver<First>) {
         let Parts { policy, facts, dataplane, attacher, host, publish, clock } = parts;
-        let (ready, enforcing) = watch::channel(false);
+        let (first, attempted) = watch::channel(First::Awaited);
         let mut objects = Objects::new(policy);
         let known = attacher.attachments().map(attachments::as_object).collect();
         objects.apply(Change::Listed(Listed::Attachments(known)));
         let engine =
-            Self { objects, facts, dataplane, attacher, host, publish, clock, stale: true, failure: None, ready };
-        (engine, enforcing)
+            Self { objects, facts, dataplane, attacher, host, publish, clock, stale: true, failure: None, first };
+        (engine, attempted)
     }
 
     /// Carries out commands until [`Command::Stop`] or until nobody is left who could give one. The kernel keeps enforcing.
@@ -155,7 +166,7 @@ impl Engine {
             Ok(changes) => {
                 self.stale = false;
                 self.failure = None;
-                self.ready.send_replace(true);
+                self.first.send_replace(First::InForce);
                 if !changes.is_empty() {
                     tracing::info!(?changes, "rules and sets changed");
                 }
@@ -168,7 +179,15 @@ impl Engine {
     fn note_failure(&mut self, error: &DataplaneError) -> Error {
         let details = causes(error);
         let failure = details.iter().fold(error.to_string(), |text, cause| text + ": " + cause);
-        if self.failure.as_ref() != Some(&failure) {
+        let is_first = self.first.send_if_modified(|first| {
+            let is_first = *first == First::Awaited;
+            if is_first {
+                *first = First::Refused(failure.clone());
+            }
+            is_first
+        });
+        // The first one is told by whoever starts the engine.
+        if !is_first && self.failure.as_ref() != Some(&failure) {
             tracing::error!(error = %failure, "the kernel does not enforce the newest state; trying again");
         }
         self.failure = Some(failure);

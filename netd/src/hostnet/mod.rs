@@ -76,7 +76,7 @@ impl HostNet {
     pub fn open(state_dir: &Path, ranges: &Ranges, dns: &[IpAddr]) -> Result<Self, HostNetError> {
         let mut rtnl = Rtnl::open()?;
         let own = OwnFile::open(&state_dir.join(ADDRESSES_FILE))?;
-        let available: Vec<IpFamily> = IpFamily::ALL.into_iter().filter(|f| forwarding::is_available(*f)).collect();
+        let available = available_families();
         let ranges = restrict(ranges, &available)?;
         if !available.contains(&IpFamily::V6) {
             tracing::info!("this host has no IPv6; pods get IPv4 addresses only");
@@ -84,9 +84,7 @@ impl HostNet {
         let families: Vec<IpFamily> =
             available.into_iter().filter(|f| ranges.node.iter().any(|r| IpFamily::of(r.addr()) == *f)).collect();
         let (routes, links) = (list_routes(&mut rtnl, &families)?, rtnl.links().map_err(HostNetError::List)?);
-        let present = rtnl.addresses(None).map_err(HostNetError::List)?;
-        let given = present.iter().filter(|a| own_addresses::is_ours(a, &own.addresses)).map(|a| a.net.addr());
-        check_overlap(&ranges, &routes, &given.collect::<Vec<_>>())?;
+        judge_ranges(&mut rtnl, &ranges, &routes, &own)?;
         let forwarding = Forwarding::open(state_dir, &families)?.because_of_us()?;
         dropins::ensure(Path::new("/"))?;
         let mtu = compute_mtu(&links, &routes);
@@ -201,6 +199,30 @@ pub fn observe_node_addresses() -> Result<Vec<IpAddr>, HostNetError> {
         found.extend(addresses.first().map(|address| address.net.addr()));
     }
     Ok(found)
+}
+
+/// Whether the ranges can be used on this host; changes nothing.
+///
+/// # Errors
+/// As [`HostNet::open`].
+pub fn check_ranges(state_dir: &Path, ranges: &Ranges) -> Result<(), HostNetError> {
+    let mut rtnl = Rtnl::open()?;
+    let own = OwnFile::open(&state_dir.join(ADDRESSES_FILE))?;
+    let available = available_families();
+    let ranges = restrict(ranges, &available)?;
+    let routes = list_routes(&mut rtnl, &available)?;
+    judge_ranges(&mut rtnl, &ranges, &routes, &own)
+}
+
+fn judge_ranges(rtnl: &mut Rtnl, ranges: &Ranges, routes: &[Route], own: &OwnFile) -> Result<(), HostNetError> {
+    let present = rtnl.addresses(None).map_err(HostNetError::List)?;
+    let given = present.iter().filter(|a| own_addresses::is_ours(a, &own.addresses)).map(|a| a.net.addr());
+    let links = rtnl.links().map_err(HostNetError::List)?;
+    Ok(check_overlap(ranges, routes, &given.collect::<Vec<_>>(), &links)?)
+}
+
+fn available_families() -> Vec<IpFamily> {
+    IpFamily::ALL.into_iter().filter(|family| forwarding::is_available(*family)).collect()
 }
 
 fn list_routes(rtnl: &mut Rtnl, families: &[IpFamily]) -> Result<Vec<Route>, HostNetError> {

@@ -110,7 +110,7 @@ fn a_range_that_overlaps_a_route_is_refused_and_nothing_is_changed() {
         let error = HostNet::open(&node.state_dir(), &ranges(), &[]).expect_err("overlaps");
         assert_eq!(
             error.to_string(),
-            "the cluster's pod range `10.244.0.0/16` overlaps the existing route `10.244.128.0/17 dev #1`; choose another with \
+            "the cluster's pod range `10.244.0.0/16` overlaps the existing route `10.244.128.0/17 dev lo`; choose another with \
              `--cluster-cidr`, or remove the route"
         );
         assert_eq!(snapshot(), before);

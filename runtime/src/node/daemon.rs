@@ -1,6 +1,6 @@
 //! The parts of the daemon, in the order in which they start and stop.
 //!
-//! Start: what an earlier boot left is swept, the store opens, the Node is registered, netd makes the network, controllers and
+//! Start: what an earlier boot left is swept, the machine is looked at, the store opens, the Node is registered, netd makes the network, controllers and
 //! agent run, and last the API socket opens: whoever gets an answer there has a node that works. Stop: the other way round.
 
 use std::fs;
@@ -35,6 +35,8 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     sweep_earlier_boot(&directories.run_dir, &machine.boot_id)
         .map_err(|source| ServeError::Sweep { path: directories.run_dir.clone(), source })?;
 
+    // Before the store and the Node, which remembers its ranges: what is refused here leaves nothing.
+    network::check(&settings)?;
     let server = open_server(&settings).await?;
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");

@@ -11,6 +11,7 @@ mod log;
 mod machine;
 mod network;
 pub mod options;
+pub mod privileges;
 mod register;
 mod reset;
 
@@ -39,6 +40,9 @@ pub enum ServeError {
         /// the effective user
         uid: u32,
     },
+    /// root without its privileges
+    #[error(transparent)]
+    Privileges(#[from] privileges::PrivilegesError),
     /// another daemon serves the same run directory
     #[error(transparent)]
     Lock(#[from] lock::LockError),
@@ -143,6 +147,7 @@ pub struct ResetReport {
 pub fn serve(options: &Options) -> Result<(), ServeError> {
     let settings = options.check(&hostname())?;
     require_root(|uid| ServeError::NotRoot { uid })?;
+    privileges::check()?;
     log::start(&settings.log)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

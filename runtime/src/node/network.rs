@@ -10,6 +10,11 @@ use super::reset::Done;
 use super::{ServeError, addresses};
 use crate::agent::with_causes;
 
+/// Says what keeps this machine from being a node, before anything is made.
+pub(super) fn check(settings: &Settings) -> Result<(), ServeError> {
+    Ok(netd::check(&options(settings, &[], Vec::new()))?)
+}
+
 /// Starts netd; it answers and enforces when this returns.
 pub(super) async fn start(
     settings: &Settings,
@@ -17,7 +22,11 @@ pub(super) async fn start(
     node_cidrs: Vec<IpNet>,
     client: kube::Client,
 ) -> Result<Netd, ServeError> {
-    let options = netd::Options {
+    Ok(Netd::start(&options(settings, node_addresses, node_cidrs), client).await?)
+}
+
+fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet>) -> netd::Options {
+    netd::Options {
         node_name: settings.node_name.clone(),
         node_addresses: node_addresses.to_vec(),
         run_dir: settings.directories.run_dir.clone(),
@@ -29,8 +38,7 @@ pub(super) async fn start(
         iptables: settings.iptables.into(),
         accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
         pod_to_node: false,
-    };
-    Ok(Netd::start(&options, client).await?)
+    }
 }
 
 /// Removes links, routes, rules and sets, and restores sysctls.

@@ -77,7 +77,7 @@ impl From<Mac> for String {
 }
 
 /// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// its number in its namespace
     pub index: u32,
