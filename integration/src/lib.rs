@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod fixture;
+pub mod inventory;
 pub mod lab;
 pub mod outside;
 pub mod programs;

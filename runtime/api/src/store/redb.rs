@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
@@ -422,11 +423,30 @@ fn create_empty(path: &Path) -> Result<(), redb::Error> {
     Ok(database.close()?)
 }
 
+/// Opens a file; a damaged one is left as it was.
 fn open_file(path: &Path) -> Result<(Database, Content), OpenStoreError> {
-    let damaged = |problem: String| OpenStoreError::Damaged { path: path.to_owned(), problem };
-    if fs::metadata(path).map_err(|source| OpenStoreError::Io { path: path.to_owned(), source })?.len() == 0 {
-        return Err(damaged("it is empty".to_owned()));
+    let io = |source| OpenStoreError::Io { path: path.to_owned(), source };
+    let before = fs::read(path).map_err(io)?;
+    if before.is_empty() {
+        return Err(OpenStoreError::Damaged { path: path.to_owned(), problem: "it is empty".to_owned() });
     }
+    let opened = open_and_read(path);
+    // redb may have begun to repair before it found what cannot be repaired.
+    if matches!(opened, Err(OpenStoreError::Damaged { .. })) && fs::read(path).map_err(io)? != before {
+        put_back(path, &before).map_err(io)?;
+    }
+    opened
+}
+
+fn put_back(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
+}
+
+fn open_and_read(path: &Path) -> Result<(Database, Content), OpenStoreError> {
+    let damaged = |problem: String| OpenStoreError::Damaged { path: path.to_owned(), problem };
     // redb checks the whole file and reports what it finds; a panic there would be a damage that it did not foresee, and must
     // not take the process down.
     let opened = thread::scope(|scope| {

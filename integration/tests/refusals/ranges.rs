@@ -1,0 +1,101 @@
+//! Ranges of addresses that are used up, or that something else routes.
+
+use integration::fixture::HELLO_IMAGE;
+use integration::lab::Lab;
+use integration::wait::until;
+
+use crate::{LIMIT, assert_nothing_left, assert_nothing_made, assert_refused, assert_says, fresh};
+
+const NOT_STARTED: &str = "error: `minipod node` did not start (exit status: 1):\nerror: ";
+
+#[test]
+fn a_range_that_something_else_routes_is_refused_and_the_advice_works() {
+    let lab = fresh();
+    let _ = lab.shell("ip link add up0 type veth peer name up1; for end in up0 up1; do ip link set $end addrgenmode none up; done").expect_success();
+    let route =
+        |change: &str, route: &str| drop(lab.shell(&format!("ip route {change} {route} dev up0")).expect_success());
+    for (there, what, range, flag) in [
+        ("10.244.3.0/24", "the cluster's pod range", "10.244.0.0/16", "--cluster-cidr"),
+        ("10.0.0.0/8", "the service range", "10.96.0.0/16", "--service-cidr"),
+        ("fd00:10:96::/64", "the service range", "fd00:10:96::/112", "--service-cidr"),
+    ] {
+        route("add", there);
+        let said = format!(
+            "{NOT_STARTED}{what} `{range}` overlaps the existing route `{there} dev up0`; choose another with `{flag}`, or remove the route"
+        );
+        assert_refused(&lab, &[(&["node", "start"], &said)]);
+        route("del", there);
+    }
+    route("add", "10.244.3.0/24");
+    let started = lab.minipod(&["node", "start", "--cluster-cidr", "10.200.0.0/16,fd00:10:244::/48"]);
+    assert!(started.succeeded(), "nothing remembers the range that was refused:\n{started}");
+}
+
+#[test]
+fn a_node_without_a_free_address_says_so_and_leaves_nothing_of_the_pod() {
+    let lab = fresh();
+    let start = ["node", "start", "--cluster-cidr", "10.244.0.0/29", "--node-cidr-mask-ipv4", "30"];
+    let _ = lab.minipod(&start).expect_success();
+    assert_eq!(fill(&lab), 1, "a /30 has one address for a pod, beside the node's and the range's ends");
+    assert_nothing_left(&lab, || {
+        let run = ["run", "more", "--image", HELLO_IMAGE, "--rm", "-i", "--pod-running-timeout", "2s"];
+        let said = "error: container more has not started: ContainerCreating: node range `10.244.0.0/30` has no free address \
+                    (1 in use, 0 released less than 60 s ago, 0 of Pod objects that are not attached); delete pods or widen \
+                    `--node-cidr-mask-ipv4`: timed out waiting for the condition after 2s";
+        let refused = || {
+            let ran = lab.minipod(&run);
+            assert_eq!((ran.code, ran.stderr.trim_end()), (Some(1), said), "{ran}");
+        };
+        assert_nothing_made(&lab, refused, "the pod that does not fit");
+    });
+}
+
+/// Runs pods until one gets no address; how many did.
+fn fill(lab: &Lab) -> usize {
+    (0..4)
+        .take_while(|number| {
+            let name = format!("fill{number}");
+            let _ = lab.minipod(&["run", &name, "--image", HELLO_IMAGE]).expect_success();
+            let state = until("an address or a refusal", LIMIT, || {
+                let seen =
+                    lab.minipod(&["get", "pod", &name, "-o", "jsonpath={.status.podIP} {.status.message}"]).stdout;
+                (seen.trim() != "").then(|| seen.trim().to_owned())
+            });
+            state.is_ok_and(|seen| !seen.contains("no free address"))
+        })
+        .count()
+}
+
+#[test]
+fn services_beyond_the_range_are_refused() {
+    let lab = fresh();
+    let start = ["node", "start", "--service-cidr", "10.96.0.0/27"];
+    let _ = lab.minipod(&start).expect_success();
+    let service = |number: usize| {
+        format!("apiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\nspec: {{ports: [{{port: 80}}]}}\n")
+    };
+    let full = (0..32).find(|number| !lab.minipod_with_input(&["apply", "-f", "-"], &service(*number)).succeeded());
+    let full = full.expect("the range is used up");
+    crate::assert_manifests_refused(
+        &lab,
+        &[(
+            &service(full),
+            &format!(
+                "error when creating \"STDIN:4:1\": Service \"s{full}\" is invalid: spec.clusterIPs: Invalid value: []: failed to allocate a serviceIP: range 10.96.0.0/27 is full; delete services that are not needed"
+            ),
+        )],
+    );
+}
+
+#[test]
+fn a_node_for_which_the_cluster_has_no_range_is_refused() {
+    let lab = fresh();
+    let start = ["node", "start", "--cluster-cidr", "10.244.0.0/24"];
+    let _ = lab.minipod(&start).expect_success();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let other = [&start[..], &["--node-name", "n2"]].concat();
+    let said = "the cluster range `10.244.0.0/24` has no free `/24` for node `n2`: widen `--cluster-cidr` or remove Node objects that are gone";
+    assert_nothing_left(&lab, || assert_says(&lab.minipod(&other), &format!("{NOT_STARTED}{said}")));
+    let _ = lab.minipod(&start).expect_success();
+    assert_eq!(lab.minipod(&["get", "nodes", "-o", "name"]).expect_success(), "node/n1\n");
+}
