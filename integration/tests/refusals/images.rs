@@ -136,7 +136,9 @@ fn a_command_that_the_image_does_not_have_is_told() {
         &lab,
         || {
             let ran = lab.minipod(&run);
-            let expected = format!("error: pod bad does not run: container bad cannot be made (CreateContainerError): command `nosuch` is not in the image `{HELLO_IMAGE}`: no executable file has this name in PATH `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`; set `command` to a program of the image, or use another image");
+            let expected = format!(
+                "error: pod bad does not run: container bad cannot be made (CreateContainerError): command `nosuch` is not in the image `{HELLO_IMAGE}`: no executable file has this name in PATH `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`; set `command` to a program of the image, or use another image"
+            );
             assert_eq!((ran.code, ran.stderr.trim_end()), (Some(1), expected.as_str()), "{ran}");
         },
         "run",

@@ -66,7 +66,7 @@ fn a_changed_byte_within_an_object_is_found() {
             let _ = lab.minipod(&["node", "stop"]).expect_success();
         } else {
             assert!(ran.stderr.contains("is damaged: ") && ran.stderr.contains("it was left as it is"), "{ran}");
-            assert_eq!(std::fs::read(&file).expect("the store"), bad, "left as it is");
+            assert!(std::fs::read(&file).expect("the store") == bad, "left as it is");
             refusals += 1;
         }
     }
