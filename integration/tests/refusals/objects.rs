@@ -111,7 +111,10 @@ fn names_and_labels_that_are_none_are_refused() {
                 &["run", "web", "--image", HELLO_IMAGE, "-n", "nowhere"],
                 "Error from server (NotFound): namespaces \"nowhere\" not found",
             ),
-            (&["run", "web", "--image", ""], "The Pod \"web\" is invalid: spec.containers[0].image: Required value"),
+            (
+                &["run", "web", "--image", ""],
+                "error: invalid image reference ``: it is empty; write a name such as `alpine:3.20`",
+            ),
             (&["delete", "pod", "nosuch"], "Error from server (NotFound): pods \"nosuch\" not found"),
             (&["exec", "nosuch", "--", "true"], "Error from server (NotFound): pods \"nosuch\" not found"),
         ],
