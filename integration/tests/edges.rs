@@ -1,6 +1,8 @@
 //! Which crate may depend on which: the table of ARCHITECTURE.md, held against `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::ran::Ran;
@@ -53,6 +55,45 @@ const MAY_USE_SYSTEM: [&str; 4] = ["minipod-kernel", "minipod-shim", "minipod-im
 const IMPURE: [&str; 8] = ["tokio", "kube", "hyper", "axum", "redb", "futures", "reqwest", "tempfile"];
 const PURE: [&str; 2] = ["minipod-model", "netd-policy"];
 
+/// What of the standard library only the crates at the edge may use: programs are started by the kernel crate.
+const STARTS_PROGRAMS: &str = "process::Command";
+/// What of the standard library the pure crates may not know: files, the network, clocks, programs, the environment.
+const IMPURE_STD: [&str; 7] =
+    ["std::fs", "std::net::Tcp", "std::net::Udp", "SystemTime", "Instant::now", "std::process", "std::env"];
+
+/// The folders of the crates, which are named in the code map.
+const FOLDERS: [(&str, &str); 9] = [
+    ("minipod-model", "runtime/model"),
+    ("minipod-protocol", "runtime/protocol"),
+    ("minipod-api", "runtime/api"),
+    ("minipod-controllers", "runtime/controllers"),
+    ("minipod", "runtime"),
+    ("netd-policy", "netd/policy"),
+    ("netd-dataplane", "netd/dataplane"),
+    ("netd", "netd"),
+    ("minipod-cni", "cni-plugin"),
+];
+
+/// The places in a crate's sources where one of the words stands.
+fn places(folder: &str, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(folder).join("src")];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a source");
+            let lines = text.lines().enumerate().filter(|(_, line)| words.iter().any(|word| line.contains(word)));
+            found.extend(lines.map(|(number, line)| format!("{}:{}: {}", path.display(), number + 1, line.trim())));
+        }
+    }
+    found
+}
+
 /// The dependencies that each crate of the workspace names, without those of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
@@ -98,5 +139,26 @@ fn pure_crates_know_no_async_no_client_and_no_files() {
         for impure in IMPURE {
             assert!(!table[name].contains(impure), "`{name}` may not depend on `{impure}`");
         }
+    }
+}
+
+#[test]
+fn only_the_crates_at_the_edge_start_programs() {
+    for (name, folder) in FOLDERS {
+        let found = places(folder, &[STARTS_PROGRAMS]);
+        assert!(found.is_empty(), "`{name}` may not start programs: {found:#?}");
+    }
+    assert!(
+        !places("runtime/kernel", &[STARTS_PROGRAMS]).is_empty(),
+        "the search finds nothing where there is something"
+    );
+}
+
+#[test]
+fn pure_crates_use_no_file_no_clock_and_no_network() {
+    for name in PURE {
+        let folder = FOLDERS.into_iter().find_map(|(crate_name, folder)| (crate_name == name).then_some(folder));
+        let found = places(folder.expect("a folder"), &IMPURE_STD);
+        assert!(found.is_empty(), "`{name}` is pure: {found:#?}");
     }
 }

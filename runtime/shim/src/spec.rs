@@ -14,8 +14,8 @@ use oci_spec::runtime::{
     LinuxResourcesBuilder, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-/// Needed to load a seccomp filter without `no_new_privs`, and to give up the rest; given up before `execve`.
-const FOR_THE_WORKLOAD: [Capability; 2] = [Capability::SysAdmin, Capability::Setpcap];
+/// Needed to load a seccomp filter without `no_new_privs`, to own a terminal, and to give up the rest; given up before `execve`.
+const FOR_THE_WORKLOAD: [Capability; 3] = [Capability::SysAdmin, Capability::Chown, Capability::Setpcap];
 
 /// Hidden, as with the usual runtimes: they tell about the node or change it.
 const MASKED: [&str; 13] = [

@@ -2,13 +2,13 @@
 //!
 //! Runs in the process that libcontainer made, for a container's first process and for an exec'd one alike. The filter is
 //! loaded here, since libcontainer loads none for an exec'd process; this needs `CAP_SYS_ADMIN` where `no_new_privs` is not
-//! set, so the process keeps two capabilities until here and gives them up right after (no program of the container has run
+//! set, so the process keeps a few capabilities until here and gives them up right after (no program of the container has run
 //! yet). What goes wrong is written to a pipe that a successful `execve` closes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
@@ -94,6 +94,7 @@ impl Workload {
             self.env.iter().chain(&home).map(|entry| CString::new(entry.as_str())).collect::<Result<Vec<_>, _>>()?;
 
         reset_signals().map_err(ExecuteError::Signals)?;
+        own_terminal();
         if let Some(program) = &self.seccomp {
             program.load().map_err(ExecuteError::Seccomp)?;
         }
@@ -112,6 +113,16 @@ fn reset_signals() -> Result<(), Errno> {
         sigaction(Signal::SIGPIPE, &default)?;
     }
     SigSet::empty().thread_set_mask()
+}
+
+/// Makes the terminal the user's own, so that a program that is not root can open it by name. Here, since the program may do so at
+/// once.
+fn own_terminal() {
+    let terminal = io::stdin();
+    if terminal.is_terminal() {
+        // a terminal that stays root's works, except by name
+        let _ = nix::unistd::fchown(&terminal, Some(nix::unistd::geteuid()), None);
+    }
 }
 
 fn give_up_capabilities(keep: &[String]) -> Result<(), caps::errors::CapsError> {

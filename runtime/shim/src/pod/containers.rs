@@ -117,7 +117,6 @@ impl Pod {
             return Err(error.into());
         }
         let ends = ours.complete(spawned)?;
-        ends.give_terminal_to(container.uid);
         Ok(Made { pid, ends, report, log })
     }
 
@@ -151,7 +150,6 @@ impl Pod {
         let spawned = spawned?;
         let pid = spawned.pid;
         let ends = ours.complete(spawned)?;
-        ends.give_terminal_to(container.uid);
         let process = Process::new(pid, Role::Exec, ends, None, false)?;
         if let Some(size) = exec.size {
             process.resize(size);

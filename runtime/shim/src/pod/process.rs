@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use minipod_protocol::shim::TerminalSize;
@@ -58,29 +58,6 @@ pub(super) enum Ends {
     Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
     /// the controlling end of a terminal
     Terminal(OwnedFd),
-}
-
-impl Ends {
-    /// Makes the terminal the user's own, so that a program that is not root can open it by name.
-    pub(super) fn give_terminal_to(&self, uid: u32) {
-        if let Self::Terminal(terminal) = self
-            && let Some(peer) = open_peer(terminal)
-        {
-            // a terminal that stays root's works, except by name
-            let _ = nix::unistd::fchown(peer, Some(nix::unistd::Uid::from_raw(uid)), None);
-        }
-    }
-}
-
-/// The other end of a terminal, whatever name it has in the container.
-fn open_peer(terminal: &OwnedFd) -> Option<OwnedFd> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    #[expect(unsafe_code, reason = "TIOCGPTPEER has no safe wrapper")]
-    // SAFETY: the argument is a number; a descriptor that is returned is new and owned by nobody else.
-    unsafe {
-        let peer = libc::ioctl(terminal.as_raw_fd(), libc::TIOCGPTPEER, flags);
-        (peer >= 0).then(|| OwnedFd::from_raw_fd(peer))
-    }
 }
 
 /// What reading an output gave.
