@@ -61,6 +61,7 @@ fn has_same_structure(old: &Intent, new: &Intent) -> bool {
         && new.groups.iter().all(|(id, group)| old.groups.get(id).is_some_and(|other| other.nets == group.nets))
         && old.pairs.keys().eq(new.pairs.keys())
         && old.services == new.services
+        && old.cluster_dns == new.cluster_dns
 }
 
 fn addresses(

@@ -40,6 +40,11 @@ pub enum Decision {
     Itself,
     /// the other end is the pod's own node, which reaches it (ruling 7) or which it may reach by option (ruling 8)
     OwnNode,
+    /// the other end is the cluster DNS's address, where nothing but the cluster DNS answers, whatever the policies say (ruling 18)
+    NotDns {
+        /// the pod
+        pod: PodKey,
+    },
     /// no policy isolates the pod in this direction
     NotIsolated {
         /// the pod
@@ -70,7 +75,7 @@ impl Decision {
     /// Whether this end lets the packet pass.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        !matches!(self, Self::Denied { .. } | Self::Unknown { .. })
+        !matches!(self, Self::Denied { .. } | Self::NotDns { .. } | Self::Unknown { .. })
     }
 }
 
@@ -159,6 +164,10 @@ fn decide_for(
     let to_own_node = own_node.is_some_and(|node| node.addresses.contains(&other));
     if direction == Direction::Egress && to_own_node && cluster.options.pod_to_node {
         return Decision::OwnNode;
+    }
+    if direction == Direction::Egress && cluster.options.cluster_dns.contains(&other) && !packet.transport.reaches_dns()
+    {
+        return Decision::NotDns { pod };
     }
     let Some(labels) = &resident.labels else { return Decision::Unknown { pod } };
 

@@ -21,6 +21,8 @@ pub struct Intent {
     pub pairs: BTreeMap<PairsId, BTreeSet<Pair>>,
     /// service addresses and where their connections go
     pub services: BTreeMap<Frontend, Backends>,
+    /// where the cluster DNS answers a pod, and nothing else does
+    pub cluster_dns: BTreeSet<IpAddr>,
 }
 
 /// A pod with its interface on this node.

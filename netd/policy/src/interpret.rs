@@ -20,6 +20,9 @@ pub fn egress_allows(intent: &Intent, packet: &Packet) -> Option<bool> {
     if endpoint.addresses.contains(&packet.destination) {
         return Some(true);
     }
+    if intent.cluster_dns.contains(&packet.destination) && !packet.transport.reaches_dns() {
+        return Some(false);
+    }
     let signature = intent.signatures.get(&endpoint.signature)?;
     Some(open_or(intent, signature.egress.as_ref(), packet.destination, packet))
 }

@@ -23,3 +23,12 @@ pub enum Transport {
     /// ICMP and every other protocol; only rules without `ports` allow it (ruling 13)
     Other,
 }
+
+impl Transport {
+    /// Whether it may reach the address of the cluster DNS, if the policies let it. Without ports it is taken for ICMP: of such protocols
+    /// nothing else reaches that address (ruling 18).
+    #[must_use]
+    pub fn reaches_dns(self) -> bool {
+        matches!(self, Self::Port(Protocol::Tcp | Protocol::Udp, 53) | Self::Other)
+    }
+}

@@ -11,6 +11,9 @@ use crate::facts::PodToNode;
 use crate::name::{ChainName, SetName};
 use crate::spec::{Chain, ConnState, Directions, Hook, Interface, MarkValue, Match, Rule, Table, Target};
 
+/// Where the cluster DNS answers, over UDP and TCP.
+const DNS_PORT: u16 = 53;
+
 /// The index of each local pod's signature.
 pub(crate) fn signature_set(family: IpFamily) -> SetName {
     SetName::fixed("sig", family)
@@ -75,6 +78,10 @@ impl Compiler<'_> {
         let from = Match::In(Interface::AnyPod);
         let mut entry = Vec::new();
         let dns = self.family_facts.cluster_dns;
+        if let Some(dns) = dns {
+            let only = self.dns_only();
+            entry.push(Rule::new(vec![to_host(dns)], Target::Jump(only)));
+        }
         entry.extend(dns.map(|dns| Rule::new(vec![Match::In(Interface::Loopback), to_host(dns)], Target::Return)));
         entry.push(Rule::new(vec![from.clone()], Target::Goto(verdict.clone())));
         // The cluster DNS answers the node and its pods; it is no open resolver.
@@ -95,6 +102,23 @@ impl Compiler<'_> {
         }
         self.chain(Table::Mangle, verdict, Chain::new(rules));
         self.jump(Table::Mangle, Hook::Input, Vec::new(), input);
+    }
+
+    /// At the cluster DNS's address nothing but the cluster DNS answers: it is an address of `lo`, so every program of the node that
+    /// listens on all addresses would answer there, by way of a rule that is meant for the cluster DNS.
+    fn dns_only(&mut self) -> ChainName {
+        let port = |protocol| vec![Match::Protocol(protocol), Match::DestinationPorts(vec![(DNS_PORT, DNS_PORT)])];
+        let rules = vec![
+            Rule::new(port(Protocol::Udp), Target::Return),
+            Rule::new(port(Protocol::Tcp), Target::Return),
+            // The node's own questions come from this address, so their answers go to it.
+            Rule::new(vec![state(ConnState::Established)], Target::Return),
+            Rule::new(vec![Match::Icmp], Target::Return),
+            Rule::always(Target::Drop),
+        ];
+        let chain = ChainName::fixed("DNS-ONLY");
+        self.chain(Table::Mangle, chain.clone(), Chain::new(rules));
+        chain
     }
 
     /// What holds whatever the policies say.

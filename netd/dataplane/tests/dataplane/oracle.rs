@@ -198,14 +198,20 @@ proptest! {
                         if forwarded_for_others {
                             continue;
                         }
-                        let to_dns_unjudged = pod_to_node && own.cluster_dns == Some(*destination);
+                        let to_dns = own.cluster_dns == Some(*destination);
+                        let to_dns_unjudged = pod_to_node && to_dns && transport.reaches_dns();
                         let expected = to_dns_unjudged || verdict(index.cluster(), &judged).is_allowed();
                         // The other end's rules hold on the other end's node.
                         let remote = |address: &IpAddr| (LOCAL + 1..=PODS).any(|number| at(number, family) == *address);
                         let expected = expected
                             || remote(source) && verdict(index.cluster(), &judged).ingress.is_allowed()
                             || remote(destination) && verdict(index.cluster(), &judged).egress.is_allowed();
-                        let packet = Packet::first(origin.clone(), *source, *destination, *transport);
+                        let mut packet = Packet::first(origin.clone(), *source, *destination, *transport);
+                        if to_dns && *transport == Transport::Other {
+                            let silent = state.walk(&packet, |address| route(address, LOCAL), |_, _| true);
+                            prop_assert!(!silent.arrives(), "neither port nor ICMP: {:?}", judged);
+                            packet.icmp = Some(crate::sample::echo_request(family));
+                        }
                         let outcome = state.walk(&packet, |address| route(address, LOCAL), |_, _| true);
                         prop_assert_eq!(outcome.arrives(), expected, "{:?} {:?}", judged, verdict(index.cluster(), &judged));
                     }

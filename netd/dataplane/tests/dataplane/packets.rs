@@ -406,6 +406,36 @@ fn policies_and_services_with_legacy() {
 }
 
 #[test]
+fn nothing_but_the_cluster_dns_answers_at_its_address() {
+    for variant in Variant::ALL {
+        let lab = Lab::new(variant, 2);
+        serve(&lab.node, 53);
+        serve(&lab.node, 2222);
+        let mut intent = Intent::default();
+        signature(&mut intent, "open", None, None);
+        signature(&mut intent, "resolves", None, Some(any_port(Peers::Everyone)));
+        add_pod(&mut intent, 1, "open");
+        add_pod(&mut intent, 2, "resolves");
+        for family in IpFamily::ALL {
+            allowed(&lab.node, dns(family), 2222);
+        }
+        let mut dataplane = lab.dataplane();
+        let mut facts = lab_facts();
+        for pod_to_node in [PodToNode::Enforce, PodToNode::Allow] {
+            facts.pod_to_node = pod_to_node;
+            lab.apply(&mut dataplane, &intent, &facts);
+            for family in IpFamily::ALL {
+                for from in [lab.pod(1), lab.pod(2), &lab.node] {
+                    allowed(from, dns(family), 53);
+                    denied(from, dns(family), 2222);
+                }
+                allowed(lab.pod(1), node_address(1, family), 2222);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_pod_sends_only_from_its_own_address() {
     for variant in Variant::ALL {
         let lab = Lab::new(variant, 2);

@@ -157,6 +157,11 @@ pub(crate) fn little() -> Intent {
     intent
 }
 
+/// The type of an echo request (RFC 792, RFC 4443).
+pub(crate) fn echo_request(family: IpFamily) -> u8 {
+    if family == IpFamily::V4 { 8 } else { 128 }
+}
+
 /// Where the node sends a packet for `address`, with so many pods.
 pub(crate) fn route(address: IpAddr, pods: u8) -> Route {
     let family = IpFamily::of(address);

@@ -76,7 +76,9 @@ fn packets() -> Vec<Packet> {
         for (origin, source) in &sources {
             for destination in &destinations {
                 for transport in TRANSPORTS {
-                    packets.push(Packet::first(origin.clone(), *source, *destination, transport));
+                    let mut packet = Packet::first(origin.clone(), *source, *destination, transport);
+                    packet.icmp = (transport == Transport::Other).then_some(crate::sample::echo_request(family));
+                    packets.push(packet);
                 }
             }
         }
@@ -185,6 +187,7 @@ fn intent(signatures: &Signatures, choice: &Choice) -> Intent {
         add_pod(&mut intent, number, &id);
         intent.signatures.insert(SignatureId(id), signature.clone());
     }
+    intent.cluster_dns = IpFamily::ALL.iter().filter_map(|family| facts().family(*family)?.cluster_dns).collect();
     for (number, members) in choice.members.iter().enumerate() {
         intent.groups.insert(GroupId(format!("g{number}")), group(number, members));
     }

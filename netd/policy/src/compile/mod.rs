@@ -32,6 +32,7 @@ pub(crate) fn compile(cluster: &Cluster) -> Intent {
         groups: compiler.groups,
         pairs: compiler.pairs,
         services: services::frontends(cluster),
+        cluster_dns: cluster.options.cluster_dns.iter().copied().collect(),
     }
 }
 

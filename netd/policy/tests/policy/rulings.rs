@@ -344,6 +344,22 @@ fn ruling_17_an_address_is_reused_by_another_pod() {
 }
 
 #[test]
+fn ruling_18_at_the_address_of_the_cluster_dns_nothing_answers_but_the_cluster_dns() {
+    let to_dns = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}});
+    let limited = with_policies(&[("x", egress(&json!([{"to": [to_dns]}])))]);
+    for index in [limited, with_policies(&[])] {
+        for (own, dns) in addresses("x/a").into_iter().zip(cluster_dns()) {
+            for transport in [DNS_UDP, DNS_TCP, PING] {
+                assert!(passes(&index, own, dns, transport), "{transport:?}");
+            }
+            for transport in [HTTP, Transport::Port(Protocol::Udp, 2222), Transport::Port(Protocol::Sctp, 53)] {
+                assert!(!passes(&index, own, dns, transport), "{transport:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn ruling_19_the_cluster_dns_is_a_pod_by_label_and_nothing_by_address() {
     let to_dns = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}});
     let check = |rules: Value, transport: Transport, expected: bool| {
