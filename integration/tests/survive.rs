@@ -65,6 +65,41 @@ fn pods_policies_and_services_outlive_the_daemon() {
 }
 
 #[test]
+fn a_node_started_with_the_other_iptables_has_the_rules_of_one_and_reset_leaves_none() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    for (name, labels) in [("hello-web", "app=hello"), ("foo", "app=foo"), ("other", "app=other")] {
+        lab.pod(name, labels);
+    }
+    let url = format!("http://{}:8080", lab.pod_ip("hello-web"));
+    let rules = |variant: &str| {
+        let count = format!("(iptables-{variant}-save; ip6tables-{variant}-save) | grep -c MP- || true");
+        lab.shell(&count).expect_success().trim().parse::<u32>().expect("a number")
+    };
+    let restart = |variant: &str| {
+        let _ = lab.minipod(&["node", "stop"]).expect_success();
+        let _ = lab.minipod(&["node", "start", "--iptables", variant]).expect_success();
+    };
+    restart("legacy");
+    assert!(rules("legacy") > 0 && rules("nft") == 0, "{} and {}", rules("legacy"), rules("nft"));
+    // Rules of the first variant would know nothing of a policy that is made now.
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    for variant in ["legacy", "nft"] {
+        restart(variant);
+        until("the policy", LIMIT, || (!lab.wget("other", &url).succeeded()).then_some(())).expect("denied");
+        assert!(lab.wget("foo", &url).succeeded(), "what is allowed works with {variant}");
+    }
+    assert!(rules("nft") > 0 && rules("legacy") == 0, "{} and {}", rules("nft"), rules("legacy"));
+    // As after a start that was interrupted: rules of ours in both.
+    let copy = "iptables-nft-save | sed 's/ (nf_tables)//' | iptables-legacy-restore";
+    let _ = lab.shell(copy).expect_success();
+    assert!(rules("legacy") > 0);
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let _ = lab.minipod(&["node", "reset", "--yes"]).expect_success();
+    assert_eq!((rules("nft"), rules("legacy")), (0, 0));
+    assert_eq!(lab.shell("ipset list -n | grep -c mp- || true").expect_success().trim(), "0");
+}
+
+#[test]
 fn a_pod_whose_shim_is_killed_runs_again_and_its_network_is_released() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.pod("web", "app=web");

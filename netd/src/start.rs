@@ -10,7 +10,7 @@ use kube::Client;
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netlink::{NetlinkError, NetworkChanges};
 use minipod_model::IpFamily;
-use netd_dataplane::{Changes, Dataplane, DataplaneError, KernelError, LinuxKernel};
+use netd_dataplane::{Changes, Dataplane, DataplaneError, KernelError, LinuxKernel, remove_from_other_variants};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::attach::{AttachError, Attacher, Swept};
@@ -100,6 +100,7 @@ impl Netd {
         }
         let clock = Clock::new().map_err(StartError::Thread)?;
         let kernel = LinuxKernel::open(variant(options.iptables))?;
+        let in_use = kernel.variant();
         let mut host = HostNet::open(&options.state_dir, &ranges(options), &options.cluster_dns)?;
         // Before the first look: what is lost after it is told.
         let (changes, own_ranges) = (NetworkChanges::open()?, host.ranges().clone());
@@ -138,6 +139,17 @@ impl Netd {
                 drop(reset(&options.state_dir, options.iptables)?);
             }
             return Err(StartError::Refused { failure });
+        }
+        match remove_from_other_variants(in_use) {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                tracing::info!(?changes, variant = %in_use, "removed our rules from the other iptables variant")
+            }
+            Err(error) => {
+                watches.shutdown().await;
+                end_engine(&handle, thread).await;
+                return Err(error.into());
+            }
         }
         // Only now: what was not forwarded before must not be forwarded while there are no rules.
         forwarding.switch_on()?;
@@ -185,10 +197,17 @@ fn ranges(options: &Options) -> Ranges {
 /// # Errors
 /// The first thing that stays; called again, it goes on.
 pub fn reset(state_dir: &Path, iptables: Iptables) -> Result<(Changes, Removed), StartError> {
-    let mut dataplane = Dataplane::adopt(LinuxKernel::open(variant(iptables))?)?;
+    let kernel = LinuxKernel::open(variant(iptables))?;
+    let in_use = kernel.variant();
+    let mut dataplane = Dataplane::adopt(kernel)?;
     // Links go first: without them nothing passes that the gates would have stopped.
     let removed = hostnet::remove_all(state_dir)?;
-    Ok((dataplane.remove_all()?, removed))
+    // A start that was interrupted leaves rules in both variants, and a set that a rule names cannot be destroyed.
+    let others = remove_from_other_variants(in_use)?;
+    let mut changes = dataplane.remove_all()?;
+    changes.chains += others.chains;
+    changes.jumps += others.jumps;
+    Ok((changes, removed))
 }
 
 async fn serve_dns(options: &Options, host: &HostNet) -> Result<Option<Publish>, StartError> {

@@ -151,6 +151,21 @@ impl<K: Kernel> Dataplane<K> {
         Ok(Changes::of(&plan, &left))
     }
 
+    /// Removes chains and jumps of ours as they were found, and leaves sets, to which rules of another variant may refer.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the call can be repeated.
+    pub(crate) fn remove_rules(&mut self) -> Result<Changes, DataplaneError> {
+        let mut observed = match std::mem::replace(&mut self.there, There::Unsure(None)) {
+            There::Found(observed) => observed,
+            There::Made(_) | There::Unsure(_) => self.kernel.observe()?,
+        };
+        observed.sets.clear();
+        let plan = removal(&observed);
+        let left = self.execute(&plan)?;
+        Ok(Changes::of(&plan, &left))
+    }
+
     /// The state that was wanted last.
     #[must_use]
     pub fn spec(&self) -> Option<&Spec> {

@@ -31,6 +31,7 @@ pub mod plan;
 pub mod spec;
 pub mod text;
 pub mod tree;
+mod variants;
 
 pub use compile::{CompileError, compile};
 pub use dataplane::{Changes, Dataplane, DataplaneError};
@@ -38,3 +39,4 @@ pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode};
 pub use kernel::{Kernel, KernelError};
 pub use linux::LinuxKernel;
 pub use spec::Spec;
+pub use variants::remove_from_other_variants;

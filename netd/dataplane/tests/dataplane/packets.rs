@@ -12,7 +12,7 @@ use crate::sample::{add_pod, addr, any_port, facts, group, link, pod_address, po
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::{IpFamily, Protocol};
-use netd_dataplane::{Dataplane, HostFirewall, LinuxKernel, NodeFacts, PodToNode};
+use netd_dataplane::{Dataplane, HostFirewall, LinuxKernel, NodeFacts, PodToNode, remove_from_other_variants};
 use netd_policy::intent::{Allowed, Intent, Peers};
 
 /// What is allowed answers within this, also on a busy machine.
@@ -433,6 +433,45 @@ fn nothing_but_the_cluster_dns_answers_at_its_address() {
             }
         }
     }
+}
+
+#[test]
+fn a_change_of_variant_leaves_the_rules_of_one_and_keeps_enforcing() {
+    let mut lab = Lab::new(Variant::Nft, 3);
+    serve(lab.pod(1), 8080);
+    let rules_of = |lab: &Lab, variant: Variant| -> usize {
+        let count = |program: &str| {
+            let save = || Command::new(format!("{program}-{variant}-save")).output().expect("the program runs");
+            let saved = lab.node.run(save).expect("a namespace");
+            String::from_utf8_lossy(&saved.stdout).lines().filter(|line| line.contains("MP-")).count()
+        };
+        count("iptables") + count("ip6tables")
+    };
+    lab.apply(&mut lab.dataplane(), &lesson(), &lab_facts());
+    // What the first variant still held would not know this signature, and drop.
+    let mut later = lesson();
+    let hello = group(&mut later, "bar", &[3], &[]);
+    signature(&mut later, "later", Some(Allowed { any_port: Some(hello), ..Allowed::default() }), None);
+    add_pod(&mut later, 1, "later");
+    add_pod(&mut later, 3, "open");
+    for (variant, other) in [(Variant::Legacy, Variant::Nft), (Variant::Nft, Variant::Legacy)] {
+        lab.variant = variant;
+        lab.apply(&mut lab.dataplane(), &later, &lab_facts());
+        for family in IpFamily::ALL {
+            denied(lab.pod(2), pod_address(1, family), 8080);
+        }
+        let removed = lab.node.run(|| remove_from_other_variants(variant).expect("removes")).expect("a namespace");
+        assert!(removed.chains > 0 && removed.jumps > 0, "{removed:?}");
+        assert_eq!(rules_of(&lab, other), 0);
+        assert!(rules_of(&lab, variant) > 0);
+        for family in IpFamily::ALL {
+            allowed(lab.pod(3), pod_address(1, family), 8080);
+            denied(lab.pod(2), pod_address(1, family), 8080);
+        }
+    }
+    let mut dataplane = lab.dataplane();
+    lab.node.run(|| dataplane.remove_all().expect("removes")).expect("a namespace");
+    assert_eq!(Variant::ALL.map(|variant| rules_of(&lab, variant)), [0, 0]);
 }
 
 #[test]
