@@ -92,6 +92,19 @@ fn a_run_without_a_terminal_loses_nothing_and_keeps_its_outputs_apart() {
 }
 
 #[test]
+fn a_container_that_ends_at_once_is_shown_whole_and_its_exit_code_passed_on() {
+    let lab = lab();
+    for round in 0..50 {
+        let name = format!("e{round}");
+        let run = ["run", &name, "--image", IMAGE, "--restart=Never", "--rm", "-i", "-q", "--"];
+        let (words, code): (&[&str], _) =
+            if round % 2 == 0 { (&["echo", "hi"], 0) } else { (&["sh", "-c", "echo hi; exit 3"], 3) };
+        let ran = lab.minipod_with_input(&[&run[..], words].concat(), "");
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), "hi\n"), "round {round}: {ran}");
+    }
+}
+
+#[test]
 fn an_interrupted_run_removes_its_pod() {
     let lab = lab();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {

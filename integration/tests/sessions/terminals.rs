@@ -123,3 +123,16 @@ fn a_run_with_a_terminal_ends_as_its_container_and_leaves_nothing() {
     assert!(ran.stdout.contains("3333"), "{ran}");
     assert_eq!(ran.stderr, "Unable to use a TTY - input is not a terminal or the right kind of file\n");
 }
+
+#[test]
+fn a_container_that_ends_at_once_is_shown_whole_in_a_terminal() {
+    let lab = lab();
+    for round in 0..50 {
+        let name = format!("e{round}");
+        let run = ["run", &name, "--image", IMAGE, "--restart=Never", "--rm", "-it", "--"];
+        let mut terminal = Terminal::start(&lab, &[&run[..], &["sh", "-c", "echo h$((1)); exit 3"]].concat());
+        terminal.sees("h1\r");
+        assert_eq!(terminal.end(), Some(3), "round {round}");
+        assert!(terminal.is_cooked(), "round {round}");
+    }
+}

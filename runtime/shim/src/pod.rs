@@ -334,11 +334,13 @@ impl Pod {
 
     /// Leaves nothing behind but the directory.
     fn clean_up(&mut self) {
+        // before the last requests are answered: who comes later finds nobody
+        drop(fs::remove_file(files::SOCKET));
+        self.answer_last_requests();
         self.flush_connections();
         for container in self.sandbox.init_containers.iter().chain(&self.sandbox.containers) {
             crate::overlay::unmount(&crate::overlay::rootfs_of(container));
         }
-        drop(fs::remove_file(files::SOCKET));
         let removed = self.cgroups.join("/").and_then(|()| self.cgroups.remove(&self.sandbox.cgroup));
         if let Err(error) = removed {
             note(&format!("{:#}", anyhow::Error::from(error)));

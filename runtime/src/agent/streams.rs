@@ -1,6 +1,6 @@
 //! Logs, exec and attach for the API server: files and shims' sockets behind [`PodStreams`].
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,23 +49,31 @@ impl Streams {
     async fn session(&self, target: &Target, request: &Request, stdin: bool) -> Result<Session, StreamError> {
         let socket = self.directory(target).join(minipod_protocol::shim::files::SOCKET);
         let mut stream = UnixStream::connect(&socket).await.map_err(|_| not_running(target))?;
-        let failed = |source: io::Error| StreamError::Internal {
-            message: format!("the shim of pod \"{}\" does not answer", target.name),
-            source: Some(source.into()),
-        };
+        let failed = |source: io::Error| no_reply(target, source);
         shim::send(&mut stream, request).await.map_err(failed)?;
         let mut stream = BufReader::new(stream);
         match shim::receive_reply(&mut stream).await.map_err(failed)? {
             Reply::Started => Ok(bridge(stream, stdin)),
             Reply::Error(failure) if failure.reason == "NotRunning" => Err(not_running(target)),
             Reply::Error(failure) => Err(StreamError::Internal { message: failure.message, source: None }),
-            Reply::Done => Err(failed(io::ErrorKind::InvalidData.into())),
+            Reply::Done => Err(failed(ErrorKind::InvalidData.into())),
         }
     }
 }
 
 fn not_running(target: &Target) -> StreamError {
     StreamError::BadRequest(format!("container \"{}\" in pod \"{}\" is not running", target.container, target.name))
+}
+
+/// What it means that no reply came: a shim ends with its containers, and closes its connections by that.
+fn no_reply(target: &Target, source: io::Error) -> StreamError {
+    match source.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => not_running(target),
+        _ => StreamError::Internal {
+            message: format!("the shim of pod \"{}\" does not answer", target.name),
+            source: Some(source.into()),
+        },
+    }
 }
 
 #[async_trait]
@@ -257,4 +265,22 @@ async fn write_frame(to_shim: &mut OwnedWriteHalf, channel: Channel, payload: &[
     let mut bytes = Vec::with_capacity(5 + payload.len());
     frame::write(&mut bytes, channel, payload)?;
     to_shim.write_all(&bytes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use minipod_api::streams::{StreamError, Target};
+
+    use super::no_reply;
+
+    #[test]
+    fn a_shim_that_ends_before_it_replies_has_no_running_container() {
+        let target = || Target { namespace: "ns".into(), name: "a".into(), uid: "u".into(), container: "c".into() };
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
+            assert!(matches!(no_reply(&target(), kind.into()), StreamError::BadRequest(_)), "{kind}");
+        }
+        assert!(matches!(no_reply(&target(), ErrorKind::InvalidData.into()), StreamError::Internal { .. }));
+    }
 }

@@ -210,6 +210,16 @@ impl Pod {
         self.connections.retain(|_, connection| !connection.is_done());
     }
 
+    /// Answers who has asked while the pod was ending, so that they learn that nothing runs any more.
+    pub(super) fn answer_last_requests(&mut self) {
+        self.accept();
+        let asking = self.connections.iter().filter(|(_, connection)| connection.mode == Mode::Asking);
+        let asking: Vec<Key> = asking.map(|(key, _)| *key).collect();
+        for key in asking {
+            self.serve_connection(key, PollFlags::POLLIN);
+        }
+    }
+
     pub(super) fn flush_connections(&mut self) {
         for connection in self.connections.values_mut() {
             connection.flush();

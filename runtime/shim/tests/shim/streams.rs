@@ -3,7 +3,9 @@
 use std::net::Shutdown;
 
 use minipod_protocol::frame::Channel;
-use minipod_protocol::shim::TerminalSize;
+use minipod_protocol::shim::{AttachStreams, Reply, Request, TerminalSize};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{Pod, exec, terminated};
 
@@ -135,6 +137,34 @@ fn a_command_that_is_not_in_the_image_is_named() {
     let failure = pod.begin_exec(&exec("b", &["true"])).map(drop).expect_err("refused");
     assert_eq!(failure.message, "pod `default/web` has no container `b`");
     end(pod);
+}
+
+#[test]
+fn who_asks_while_the_pod_ends_learns_that_nothing_runs() {
+    let mut pod = Pod::new().with("a", IDLE);
+    // With no network to release, the shim ends in the turn in which it hears of its container's end.
+    pod.sandbox.netd_socket = None;
+    let mut pod = pod.start();
+    pod.wait_log("a", "ready");
+    let container = Pid::from_raw(pod.wait_running("a"));
+    let shim = Pid::from_raw(i32::try_from(pod.pid()).expect("a pid"));
+    kill(shim, Signal::SIGSTOP).expect("stopped");
+    kill(container, Signal::SIGKILL).expect("killed");
+    crate::harness::wait_for("the container's end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{container}/stat"));
+        stat.expect("a process that is not waited for").contains(") Z ").then_some(())
+    });
+    let mut connections: Vec<_> = (0..3).map(|_| pod.connect()).collect();
+    for connection in &mut connections {
+        let attach = AttachStreams { container: "a".into(), stdin: true, size: None };
+        connection.send(&Request::Attach(attach)).expect("sent");
+    }
+    kill(shim, Signal::SIGCONT).expect("continued");
+    for mut connection in connections {
+        let Reply::Error(failure) = connection.receive().expect("answered") else { panic!("no container runs") };
+        assert_eq!(failure.reason, "NotRunning");
+    }
+    pod.wait_end();
 }
 
 #[test]

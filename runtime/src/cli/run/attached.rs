@@ -3,14 +3,16 @@
 //! Nothing that the container printed before the session began is lost: for a container with a terminal the shim keeps it for the
 //! first session, the outputs of one without come from its log, each by itself, and so do those of one that has already ended.
 
+use std::convert::Infallible;
+
 use futures::io::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams};
+use kube::api::{AttachParams, DeleteParams, LogParams};
 use kube::core::Request;
 use kube::{Api, Client};
 use tokio::io::AsyncWrite;
 
-use super::super::failure::Exit;
+use super::super::failure::{self, Exit};
 use super::super::kind::{POD, SERVICE};
 use super::super::signals::Signals;
 use super::super::{container, logs, out, session, wait};
@@ -71,10 +73,9 @@ async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
         out::say("If you don't see a command prompt, try pressing enter.");
     }
     let params = session::params(name, true, true);
-    match session::attach(pods, name, &params).await {
-        Ok(connection) => session::join(connection, &params).await.map(drop),
+    match converse_over(&params, pods, name).await {
         Err(error) if has_ended(&error) => print_log(pods, name, false).await,
-        Err(error) => Err(error.into()),
+        other => other,
     }
 }
 
@@ -82,26 +83,29 @@ async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
 async fn without_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
     let input = async {
-        if args.streams.stdin {
-            let params = session::input_params(name);
-            match session::attach(pods, name, &params).await {
-                Ok(connection) => drop(session::join(connection, &params).await?),
-                Err(error) if has_ended(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if args.streams.stdin
+            && let Err(error) = converse_over(&session::input_params(name), pods, name).await
+            && !has_ended(&error)
+        {
+            out::say(&format!("Standard input is not passed on any more: {}", failure::report(&error).0));
         }
-        // What was printed is still on its way.
-        std::future::pending().await
+        // What was printed is still on its way, and the container goes on.
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         result = print_log(pods, name, true) => result,
-        result = input => result,
+        never = input => match never {},
     }
 }
 
+async fn converse_over(params: &AttachParams, pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
+    let connection = session::attach(pods, name, params).await?;
+    session::join(connection, params).await.map(drop)
+}
+
 /// Whether a container was refused a session because it does not run any more.
-fn has_ended(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 400)
+fn has_ended(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 400)
 }
 
 /// Each output of the container to the person's own.
