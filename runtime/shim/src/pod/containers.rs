@@ -121,7 +121,7 @@ impl Pod {
     }
 
     fn cgroup_of(&self, container: &Container) -> String {
-        format!("{}/{}", self.sandbox.cgroup, container.name)
+        format!("{}/{}", group(&self.sandbox.cgroup), container.name)
     }
 
     /// Starts a process in a running container.
@@ -194,6 +194,11 @@ impl Pod {
         }
         overlay::unmount(&overlay::rootfs_of(container));
     }
+}
+
+/// The cgroup around the containers of the pod with this cgroup.
+pub(super) fn group(of_pod: &str) -> String {
+    format!("{of_pod}/containers")
 }
 
 /// A container that is being made.

@@ -201,6 +201,24 @@ fn what_exceeds_its_memory_is_killed_for_it() {
 }
 
 #[test]
+fn a_container_that_fills_shared_memory_is_killed_for_it_and_restarted_in_place() {
+    let script = "echo start; exec dd if=/dev/zero of=/dev/shm/full bs=1M";
+    let mut pod = Pod::new().with("a", script).tuned(|c| c.resources.memory_bytes = Some(10 << 20));
+    pod.sandbox.resources.memory_bytes = Some(10 << 20);
+    pod.sandbox.restart_policy = RestartPolicy::Always;
+    let mut pod = pod.start();
+    let state = pod.wait_state("a second end", |state| {
+        let container = container_state(state, "a");
+        container.restarts >= 1 && container.last.is_some()
+    });
+    let last = container_state(&state, "a").last.as_ref().expect("an end");
+    assert_eq!((last.reason.as_str(), last.exit_code), ("OOMKilled", 137));
+    pod.wait_state("it to start again", |_| pod.raw_log("a", 1).contains("start"));
+    pod.stop(0);
+    pod.wait_end();
+}
+
+#[test]
 fn the_number_of_processes_is_limited() {
     let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo all";
     let mut pod = Pod::new().with("a", script).tuned(|c| c.resources.pids = Some(4)).start();
@@ -244,7 +262,7 @@ fn a_killed_shim_leaves_everything_of_the_pod_inside_its_cgroup() {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pod.pid()).expect("pid"));
     let group = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     assert_eq!(group(first).matches("/pod/").count(), group(pid.as_raw()).matches("/pod/shim\n").count());
-    let groups = cgroups_named(&format!("{}/a", pod.sandbox.cgroup.trim_start_matches('/')));
+    let groups = cgroups_named(&format!("{}/containers/a", pod.sandbox.cgroup.trim_start_matches('/')));
     let processes =
         groups.iter().map(|group| fs::read_to_string(group.join("cgroup.procs")).expect("read").lines().count());
     assert_eq!(processes.max(), Some(2), "the first process and the exec'd one");
