@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration::fixture::HELLO_IMAGE;
+use integration::fixture::{DENY_ALL, HELLO_IMAGE};
 use integration::lab::{Iptables, Lab};
 use integration::wait::until;
 
@@ -141,4 +141,29 @@ fn a_full_disk_is_named_and_nothing_is_half_made_and_space_is_all_it_needs() {
     wait_running(&lab, "second", LIMIT);
     let _ = lab.minipod(&["node", "reset", "--yes"]);
     let _ = lab.shell("umount /run/state").expect_success();
+}
+
+#[test]
+fn a_pod_reaches_its_node_as_its_policy_says_or_always_where_the_node_allows_it() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    for (choice, reached) in [("enforce", false), ("allow", true)] {
+        let _ = lab.minipod(&["node", "start", "--pod-to-node", choice]).expect_success();
+        if !reached {
+            lab.apply(DENY_ALL);
+            lab.pod("a", "app=a");
+        }
+        let mut listener = lab.command("minipod-hello");
+        let mut listener = listener.args(["tcp", "listen", "2222"]).spawn().expect("a listener");
+        // The node reaches itself whatever is chosen: the listener is there.
+        until("the listener", LIMIT, || {
+            let answer = lab.shell("minipod-hello tcp connect -T 1 10.244.0.1 2222 x");
+            answer.succeeded().then_some(())
+        })
+        .expect("it listens");
+        let answer = lab.exec("a", &["tcp", "connect", "-T", "1", "10.244.0.1", "2222", "x"]);
+        assert_eq!(answer.code, Some(if reached { 0 } else { 3 }), "{choice}: {answer}");
+        listener.kill().expect("ended");
+        listener.wait().expect("reaped");
+        let _ = lab.minipod(&["node", "stop"]).expect_success();
+    }
 }

@@ -61,6 +61,8 @@ pub struct Engine {
     attacher: Attacher,
     host: HostNet,
     publish: Option<Publish>,
+    /// the cluster DNS answers with older names
+    unpublished: bool,
     clock: Clock,
     /// something is different from what the kernel was told last
     stale: bool,
@@ -89,8 +91,19 @@ impl Engine {
         let mut objects = Objects::new(policy);
         let known = attacher.attachments().map(attachments::as_object).collect();
         objects.apply(Change::Listed(Listed::Attachments(known)));
-        let engine =
-            Self { objects, facts, dataplane, attacher, host, publish, clock, stale: true, failure: None, first };
+        let engine = Self {
+            objects,
+            facts,
+            dataplane,
+            attacher,
+            host,
+            publish,
+            unpublished: false,
+            clock,
+            stale: true,
+            failure: None,
+            first,
+        };
         (engine, attempted)
     }
 
@@ -118,6 +131,7 @@ impl Engine {
                 self.look();
                 next_look = Instant::now() + LOOK;
             }
+            self.publish_names();
         }
     }
 
@@ -152,6 +166,15 @@ impl Engine {
         go_on
     }
 
+    /// Tells the cluster DNS what has changed; after the answers, which need not wait for it.
+    fn publish_names(&mut self) {
+        if std::mem::take(&mut self.unpublished)
+            && let Some(publish) = &self.publish
+        {
+            publish(Records::of(self.objects.index().cluster()));
+        }
+    }
+
     /// Makes the kernel agree with what is known. Nothing is written before every kind has been listed: what is missing would
     /// mean nothing.
     fn enforce(&mut self) -> Result<(), Error> {
@@ -159,9 +182,7 @@ impl Engine {
             return Ok(());
         }
         let result = self.dataplane.apply(&self.objects.intent(), &self.facts);
-        if let Some(publish) = &self.publish {
-            publish(Records::of(self.objects.index().cluster()));
-        }
+        self.unpublished = true;
         match result {
             Ok(changes) => {
                 self.stale = false;

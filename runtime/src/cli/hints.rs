@@ -79,7 +79,6 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["port-forward", "proxy"], "this machine reaches the pods' own addresses: `minipod get pods -o wide`"),
     (&["cp"], "use `minipod exec -i POD -- sh -c 'cat > FILE'`"),
     (&["top", "stats"], "there are no metrics; each pod's cgroup has the kernel's"),
-    (&["wait"], "use `minipod get -w`, or `-o jsonpath=` in a loop"),
     (&["cordon", "uncordon", "drain", "taint"], "there is one node; `minipod node stop --pods` empties it"),
     (&["network"], "every pod has an address of its own; policies are listed by `minipod policy list`"),
     (&["volume"], "volumes are not supported"),

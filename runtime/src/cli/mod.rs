@@ -39,6 +39,7 @@ mod table;
 mod target;
 mod version;
 mod wait;
+mod wait_for;
 mod yaml;
 
 use std::process::ExitCode;
@@ -83,6 +84,8 @@ enum Command {
     Attach(attach::Args),
     /// Delete objects
     Delete(delete::Args),
+    /// Wait until objects have come to a state
+    Wait(wait_for::Args),
     /// Set or remove labels
     Label(label::Args),
     /// Give a pod a service
@@ -156,6 +159,7 @@ impl Command {
             Self::Exec(args) => args.run(context).await,
             Self::Attach(args) => args.run(context).await,
             Self::Delete(args) => args.run(context).await,
+            Self::Wait(args) => args.run(context).await,
             Self::Label(args) => args.run(context).await,
             Self::Expose(args) => args.run(context).await,
             Self::Image(args) => args.run(context).await,

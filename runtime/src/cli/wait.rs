@@ -41,12 +41,26 @@ pub(crate) async fn gone(
     deadline: Option<Duration>,
 ) -> anyhow::Result<()> {
     let condition = move |object: Option<&DynamicObject>| object.is_none_or(|object| object.metadata.uid != uid);
+    until(api, name, name, deadline, condition).await
+}
+
+/// Waits until the object meets `condition`; `what` is said when the time is up.
+///
+/// # Errors
+/// The deadline, or the server.
+pub(crate) async fn until(
+    api: Api<DynamicObject>,
+    what: &str,
+    name: &str,
+    deadline: Option<Duration>,
+    condition: impl Condition<DynamicObject>,
+) -> anyhow::Result<()> {
     let waiting = await_condition(api, name, condition);
     match deadline {
         None => waiting.await?,
         Some(deadline) => tokio::time::timeout(deadline, waiting)
             .await
-            .map_err(|_| anyhow::anyhow!("timed out waiting for the condition on {name}"))??,
+            .map_err(|_| anyhow::anyhow!("timed out waiting for the condition on {what}"))??,
     };
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netd::Netd;
 
-use super::options::{HostFirewall, Settings};
+use super::options::{HostFirewall, PodToNode, Settings};
 use super::reset::Done;
 use super::{ServeError, addresses};
 use crate::agent::with_causes;
@@ -37,7 +37,7 @@ fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet
         cluster_dns: addresses::cluster_dns(settings),
         iptables: settings.iptables.into(),
         accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
-        pod_to_node: false,
+        pod_to_node: settings.pod_to_node == PodToNode::Allow,
     }
 }
 

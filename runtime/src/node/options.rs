@@ -155,6 +155,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = HostFirewall::Accept)]
     pub host_firewall: HostFirewall,
 
+    /// Whether a pod's traffic to this node follows its egress policy
+    #[arg(long, value_enum, default_value_t = PodToNode::Enforce)]
+    pub pod_to_node: PodToNode,
+
     /// Cgroup below which the pods' cgroups are made
     #[arg(long, env = "MINIPOD_CGROUP_PARENT", value_name = "PATH", default_value = "minipod")]
     pub cgroup_parent: String,
@@ -198,6 +202,15 @@ pub enum HostFirewall {
     Respect,
 }
 
+/// What a pod may send to its own node (semantics, ruling 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PodToNode {
+    /// what its egress policy allows
+    Enforce,
+    /// everything
+    Allow,
+}
+
 /// Options that make sense together.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -223,6 +236,8 @@ pub struct Settings {
     pub iptables: Iptables,
     /// what the host's firewall means
     pub host_firewall: HostFirewall,
+    /// what a pod may send to its node
+    pub pod_to_node: PodToNode,
     /// absolute below each controller's root, e.g. `/minipod`
     pub cgroup_parent: String,
     /// registry mirrors
@@ -272,6 +287,7 @@ impl Options {
             service_v6,
             iptables: self.iptables,
             host_firewall: self.host_firewall,
+            pod_to_node: self.pod_to_node,
             cgroup_parent: check_cgroup(&self.cgroup_parent)?,
             registries: self.registries.clone(),
             log: self.log.clone(),

@@ -66,3 +66,19 @@ fn objects_are_deleted_and_waited_for() {
     assert_eq!(node.ok("delete pod c --ignore-not-found"), "");
     assert!(node.fails("delete pods").starts_with("error: resource(s) were provided, but no name was specified"));
 }
+
+#[test]
+fn objects_are_waited_for() {
+    let node = Node::start();
+    node.ok("run a --image x");
+    assert_eq!(
+        node.fails("wait pod/a --timeout 1s"),
+        "error: timed out waiting for the condition on pods/a\n",
+        "nobody starts it"
+    );
+    node.play_agent();
+    assert_eq!(node.ok("wait pod a --for condition=podscheduled"), "pod/a condition met\n");
+    assert_eq!(node.fails("wait pod/b"), "Error from server (NotFound): pods \"b\" not found\n");
+    assert_eq!(node.ok("wait pod/b --for delete"), "pod/b condition met\n");
+    assert!(node.fails("wait pods").starts_with("error: resource(s) were provided, but no name was specified"));
+}
