@@ -72,6 +72,40 @@ fn a_reboot_leaves_nothing_of_the_old_boot_and_pods_run_again() {
 }
 
 #[test]
+fn a_changed_host_name_is_still_the_same_node_and_its_pods_go_on() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let shim = lab.shell("pgrep -x minipod-shim").expect_success();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let _ = lab.shell("hostname other").expect_success();
+    lab.start_node().expect("the node under another host name");
+    lab.wait_ready("web");
+    assert_eq!(lab.minipod(&["get", "nodes", "-o", "name"]).expect_success(), "node/n1\n");
+    let labels = r"jsonpath={.metadata.labels.kubernetes\.io/hostname}";
+    assert_eq!(lab.minipod(&["get", "node", "n1", "-o", labels]).expect_success(), "other");
+    assert_eq!(lab.shell("pgrep -x minipod-shim").expect_success(), shim, "the same shim runs it");
+    let _ = lab.minipod(&["delete", "pod", "web"]).expect_success();
+    assert_eq!(traces(&lab), [0; 4]);
+}
+
+#[test]
+fn a_running_pod_whose_object_is_bound_to_another_node_is_left_alone() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let shim = lab.shell("pgrep -x minipod-shim").expect_success();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    // As when the state directory's store is put in the place of another node's.
+    let _ = lab.shell("rm /run/state/node-name; hostname other").expect_success();
+    lab.start_node().expect("the other node");
+    let told = "a pod of another node runs here";
+    until("it to be told", LIMIT, || lab.node_log().contains(told).then_some(())).expect("in the log");
+    // The agent has seen every pod once it runs one of its own.
+    lab.pod("own", "app=own");
+    let running = lab.shell("pgrep -x minipod-shim").expect_success();
+    assert!(running.contains(shim.trim()), "{running}\n{}", lab.node_log());
+}
+
+#[test]
 fn a_stop_with_pods_leaves_no_pod() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.pod("web", "app=web");

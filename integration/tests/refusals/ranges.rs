@@ -4,7 +4,7 @@ use integration::fixture::HELLO_IMAGE;
 use integration::lab::Lab;
 use integration::wait::until;
 
-use crate::{LIMIT, assert_nothing_left, assert_nothing_made, assert_refused, assert_says, fresh};
+use crate::{LIMIT, assert_nothing_left, assert_nothing_made, assert_refused, assert_says, fresh, started};
 
 const NOT_STARTED: &str = "error: `minipod node` did not start (exit status: 1):\nerror: ";
 
@@ -88,14 +88,13 @@ fn services_beyond_the_range_are_refused() {
 }
 
 #[test]
-fn a_node_for_which_the_cluster_has_no_range_is_refused() {
-    let lab = fresh();
-    let start = ["node", "start", "--cluster-cidr", "10.244.0.0/24"];
-    let _ = lab.minipod(&start).expect_success();
+fn another_node_name_than_that_of_the_first_start_is_refused() {
+    let lab = started();
     let _ = lab.minipod(&["node", "stop"]).expect_success();
-    let other = [&start[..], &["--node-name", "n2"]].concat();
-    let said = "the cluster range `10.244.0.0/24` has no free `/24` for node `n2`: widen `--cluster-cidr` or remove Node objects that are gone";
+    let other = ["node", "start", "--node-name", "n2"];
+    let said = "`--node-name n2`: the state directory `/run/state` is the one of node `n1`, to which its pods are bound: leave the option \
+                out or give `--node-name n1`, or remove everything with `minipod node reset --yes`";
     assert_nothing_left(&lab, || assert_says(&lab.minipod(&other), &format!("{NOT_STARTED}{said}")));
-    let _ = lab.minipod(&start).expect_success();
+    let _ = lab.minipod(&["node", "start", "--node-name", "n1"]).expect_success();
     assert_eq!(lab.minipod(&["get", "nodes", "-o", "name"]).expect_success(), "node/n1\n");
 }

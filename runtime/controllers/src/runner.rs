@@ -104,6 +104,7 @@ impl Runner {
         match work {
             Work::Endpoints(service) => self.write_slices(service).await.map(|()| false),
             Work::Placement(pod) => self.place(pod).await.map(|()| false),
+            Work::Orphan(pod) => self.remove_orphan(pod).await.map(|()| false),
             Work::Namespace(name) if self.world.is_terminating(name) => {
                 let progress = namespaces::advance(&self.client, name).await?;
                 if progress == Progress::Finished {
@@ -150,6 +151,16 @@ impl Runner {
             }
         };
         unless_gone(written)
+    }
+
+    async fn remove_orphan(&self, key: &PodKey) -> Result<(), Error> {
+        let Some(pod) = self.world.orphan(key, &self.node_name) else { return Ok(()) };
+        let condition = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+        let params = DeleteParams::default().grace_period(0).preconditions(condition);
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        unless_gone(api.delete(&key.name, &params).await)?;
+        tracing::info!(namespace = key.namespace, pod = key.name, node = pod.node, "removed a pod whose node is gone");
+        Ok(())
     }
 
     async fn remove_old_events(&self) {

@@ -10,6 +10,7 @@ use minipod_model::PodKey;
 
 use crate::endpoints::{self, SERVICE_LABEL, SliceChange};
 use crate::facts::{NodeFacts, PodFacts, ServiceFacts};
+use crate::orphans;
 use crate::placement::{self, Placement};
 use crate::table::Table;
 
@@ -23,6 +24,8 @@ pub(crate) enum Work {
     Endpoints(Key),
     /// the node of a pod
     Placement(PodKey),
+    /// a pod that is going and has a node
+    Orphan(PodKey),
     /// a namespace that is going
     Namespace(String),
 }
@@ -112,6 +115,8 @@ impl World {
                 if changes.iter().any(|(before, after)| before != after) {
                     let waiting = self.pods.values().filter(|pod| pod.node.is_none() && !pod.finished);
                     work.extend(waiting.map(|pod| Work::Placement(pod.key.clone())));
+                    let going = self.pods.values().filter(|pod| pod.terminating && pod.node.is_some());
+                    work.extend(going.map(|pod| Work::Orphan(pod.key.clone())));
                 }
             }
         }
@@ -133,6 +138,9 @@ impl World {
         work.extend(services.map(|service| Work::Endpoints((service.namespace.clone(), service.name.clone()))));
         if after.is_some_and(|pod| pod.node.is_none()) {
             work.insert(Work::Placement(pod.key.clone()));
+        }
+        if after.is_some_and(|pod| pod.terminating && pod.node.is_some()) {
+            work.insert(Work::Orphan(pod.key.clone()));
         }
         if after.is_none() && self.terminating.get(&pod.key.namespace).is_some() {
             work.insert(Work::Namespace(pod.key.namespace.clone()));
@@ -160,6 +168,11 @@ impl World {
     pub(crate) fn placement(&self, key: &PodKey, preferred: &str) -> Option<(&PodFacts, Placement)> {
         let pod = self.pods.get(key)?;
         placement::place(pod, self.nodes.values(), preferred).map(|placement| (pod, placement))
+    }
+
+    /// The pod, if no node is there to end it.
+    pub(crate) fn orphan(&self, key: &PodKey, own: &str) -> Option<&PodFacts> {
+        self.pods.get(key).filter(|pod| orphans::is_orphan(pod, self.nodes.values(), own))
     }
 
     /// Whether a namespace is going.

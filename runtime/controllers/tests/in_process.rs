@@ -177,3 +177,17 @@ async fn a_namespace_goes_after_its_pods_and_then_its_policies() {
     assert!(policies.get_opt("p").await.expect("an answer").is_none());
     namespaces.create(&PostParams::default(), &read(json!({"metadata": {"name": "team"}}))).await.expect("again");
 }
+
+#[tokio::test]
+async fn the_deletion_of_a_pod_whose_node_does_not_exist_ends() {
+    let cluster = Cluster::new().await;
+    cluster.ready_node().await;
+    let pods = cluster.pods();
+    for node in ["ghost", "n1"] {
+        let pod = json!({"metadata": {"name": node}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "x"}]}});
+        pods.create(&PostParams::default(), &read(pod)).await.expect("a pod");
+        pods.delete(node, &DeleteParams::default()).await.expect("deleted");
+    }
+    until("the pod is gone", async || pods.get_opt("ghost").await.expect("an answer").is_none()).await;
+    assert!(pods.get_opt("n1").await.expect("an answer").is_some(), "the node that is there ends its pod itself");
+}

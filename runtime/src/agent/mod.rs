@@ -91,8 +91,8 @@ pub async fn run(client: Client, images: Images, config: Config, stop: Cancellat
         Agent { effects, sender, pods: BTreeMap::new(), listed: None, synced: false, start: Instant::now() };
     agent.adopt();
 
-    let of_this_node = watcher::Config::default().fields(&format!("spec.nodeName={}", agent.effects.config.node_name));
-    let mut watch = watcher(Api::<Pod>::all(client), of_this_node).default_backoff().boxed();
+    // Also pods of other nodes: what an adopted shim runs is known to be gone only when no node has its pod.
+    let mut watch = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
     loop {
         let next = agent.advance_all();
         let timer = async move {
@@ -210,7 +210,7 @@ impl Agent {
                 }
                 if !self.synced {
                     let logs = self.effects.config.directories.logs();
-                    let known = self.pods.keys().cloned().collect();
+                    let known = self.pods.keys().chain(&listed).cloned().collect();
                     tokio::task::spawn_blocking(move || sweep::remove_unknown(&logs, &known));
                 }
                 self.synced = true;
@@ -230,6 +230,13 @@ impl Agent {
 
     fn observe_pod(&mut self, pod: Pod) {
         let Some(uid) = pod.uid() else { return };
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        if node != self.effects.config.node_name {
+            if self.pods.remove(&uid).is_some() {
+                tracing::warn!(pod = %pod_name(&pod), node, "a pod of another node runs here; it is left alone");
+            }
+            return;
+        }
         let logs = self.effects.config.directories.logs().join(&uid);
         let new = || Entry::new(None, Life::new(&pod, log::count_runs(&logs), Timestamp::now()));
         let entry = self.pods.entry(uid).or_insert_with(new);

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
-use super::{ServeError, addresses, network, register};
+use super::{ServeError, addresses, name, network, register};
 use crate::agent;
 
 /// The parts have so long to end after a signal.
@@ -40,6 +40,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let server = open_server(&settings).await?;
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");
+    name::keep(&directories, &settings.node_name)?;
     let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
     let ranges = register::register(&client, &settings, &machine, &node_ips, &hostname).await?;
 

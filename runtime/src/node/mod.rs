@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub mod lock;
 mod log;
 mod machine;
+mod name;
 mod network;
 pub mod options;
 pub mod privileges;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use minipod_kernel::host::{effective_uid, hostname};
 
+pub use name::NameError;
 pub use options::{Directories, Options, OptionsError, Settings};
 pub use register::RegisterError;
 
@@ -76,6 +78,9 @@ pub enum ServeError {
     /// the API's socket
     #[error(transparent)]
     Api(#[from] minipod_api::ServeError),
+    /// the node's name
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// the Node object
     #[error(transparent)]
     Register(#[from] RegisterError),
@@ -145,8 +150,9 @@ pub struct ResetReport {
 /// What kept the daemon from starting, in one message that names the next step; the same message is the last error in
 /// its log.
 pub fn serve(options: &Options) -> Result<(), ServeError> {
-    let settings = options.check(&hostname())?;
+    // Only root may read the name that is kept.
     require_root(|uid| ServeError::NotRoot { uid })?;
+    let settings = options.check(&name::kept(&options.directories)?.unwrap_or_else(hostname))?;
     privileges::check()?;
     log::start(&settings.log)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;

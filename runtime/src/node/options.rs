@@ -47,6 +47,12 @@ impl Directories {
         self.run_dir.join("node.pid")
     }
 
+    /// The name of the node, as its first start chose it.
+    #[must_use]
+    pub fn node_name(&self) -> PathBuf {
+        self.state_dir.join("node-name")
+    }
+
     /// Where a daemon that was started in the background writes its log.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
@@ -121,7 +127,7 @@ pub struct Options {
     #[command(flatten)]
     pub directories: Directories,
 
-    /// Name of this node [default: the host name]
+    /// Name of this node [default: that of the first start, which is the host name unless given]
     #[arg(long, env = "MINIPOD_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
 
@@ -261,11 +267,11 @@ pub struct OptionsError {
 }
 
 impl Options {
-    /// What the options mean, or the first that cannot work. `hostname` serves where no node name is given.
+    /// What the options mean, or the first that cannot work. `default_name`, in lower case, serves where no node name is given.
     ///
     /// # Errors
     /// The flag, its value, what is wrong and what to do.
-    pub fn check(&self, hostname: &str) -> Result<Settings, OptionsError> {
+    pub fn check(&self, default_name: &str) -> Result<Settings, OptionsError> {
         self.directories.check()?;
         let (cluster_v4, cluster_v6) = per_family("--cluster-cidr", &self.cluster_cidr)?;
         let (service_v4, service_v6) = per_family("--service-cidr", &self.service_cidr)?;
@@ -277,7 +283,7 @@ impl Options {
         check_node_ips(&self.node_ip)?;
         Ok(Settings {
             directories: self.directories.clone(),
-            node_name: self.checked_node_name(hostname)?,
+            node_name: self.checked_node_name(default_name)?,
             node_ips: self.node_ip.clone(),
             cluster_v4,
             cluster_v6,
@@ -294,8 +300,8 @@ impl Options {
         })
     }
 
-    fn checked_node_name(&self, hostname: &str) -> Result<String, OptionsError> {
-        let name = self.node_name.clone().unwrap_or_else(|| hostname.to_ascii_lowercase());
+    fn checked_node_name(&self, default_name: &str) -> Result<String, OptionsError> {
+        let name = self.node_name.clone().unwrap_or_else(|| default_name.to_ascii_lowercase());
         if name::dns_subdomain_problem(&name).is_some() {
             return Err(OptionsError {
                 flag: "--node-name",
