@@ -54,7 +54,8 @@ impl Strategy for EndpointSlices {
             }
             for (number, address) in endpoint.addresses.iter().enumerate() {
                 let field = format!("{field}.addresses[{number}]");
-                match address.parse::<IpAddr>() {
+                // An IPv4-mapped address is an IPv4 address, wherever Kubernetes asks.
+                match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
                     Ok(ip) if ip.is_ipv4() != is_v4 => {
                         errors.invalid(
                             field,
@@ -62,10 +63,7 @@ impl Strategy for EndpointSlices {
                             format!("must be a valid {} address", object.address_type),
                         );
                     }
-                    Ok(ip) if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() => {
-                        errors.invalid(field, address.as_str(), "may not be unspecified, loopback or multicast");
-                    }
-                    Ok(_) => {}
+                    Ok(ip) => errors.check(field, address, endpoint_problem(ip)),
                     Err(_) => errors.invalid(field, address.as_str(), "must be a valid IP address"),
                 }
             }
@@ -99,5 +97,42 @@ impl Strategy for EndpointSlices {
         if new.address_type != old.address_type {
             errors.invalid("addressType", new.address_type.as_str(), "field is immutable");
         }
+    }
+}
+
+/// Why nothing may be sent to this address for a service (`ValidateEndpointIP`, `pkg/apis/core/validation`): what only this node
+/// itself answers on, such as the metadata service of a cloud, is no endpoint.
+fn endpoint_problem(ip: IpAddr) -> Option<String> {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let kind = match ip {
+        _ if ip.is_unspecified() => format!("unspecified ({ip})"),
+        _ if ip.is_loopback() => "in the loopback range (127.0.0.0/8, ::1/128)".to_owned(),
+        _ if link_local => "in the link-local range (169.254.0.0/16, fe80::/10)".to_owned(),
+        _ if ip.is_multicast() => "in the multicast range (224.0.0.0/4, ff00::/8)".to_owned(),
+        _ => return None,
+    };
+    Some(format!("may not be {kind}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint_problem;
+
+    #[test]
+    fn addresses_that_lead_to_the_node_itself_or_to_many_are_no_endpoints() {
+        let problem = |ip: &str| endpoint_problem(ip.parse().expect("an address"));
+        for ip in ["0.0.0.0", "::", "127.0.0.1", "::1", "169.254.169.254", "fe80::1", "224.0.0.251", "ff02::1"] {
+            assert!(problem(ip).is_some(), "{ip}");
+        }
+        for ip in ["10.0.0.1", "192.0.2.7", "2001:db8::1", "fd00::1"] {
+            assert_eq!(problem(ip), None, "{ip}");
+        }
+        assert_eq!(
+            problem("169.254.169.254").as_deref(),
+            Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+        );
     }
 }

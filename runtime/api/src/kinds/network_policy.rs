@@ -148,6 +148,8 @@ fn validate_peers(list: &str, peers: &[NetworkPolicyPeer], errors: &mut FieldErr
 }
 
 fn validate_block(field: &str, block: &IPBlock, errors: &mut FieldErrors) {
+    // Which family such a prefix means differs between readers, so nobody may rely on it (netd refuses it too).
+    const MAPPED: &str = "must not be an IPv4-mapped IPv6 address";
     const CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
     if block.cidr.is_empty() {
         return errors.required(format!("{field}.cidr"), "");
@@ -155,16 +157,24 @@ fn validate_block(field: &str, block: &IPBlock, errors: &mut FieldErrors) {
     let Ok(cidr) = block.cidr.parse::<IpNet>() else {
         return errors.invalid(format!("{field}.cidr"), block.cidr.as_str(), CIDR);
     };
+    if is_mapped(&cidr) {
+        return errors.invalid(format!("{field}.cidr"), block.cidr.as_str(), MAPPED);
+    }
     for (index, except) in block.except.iter().flatten().enumerate() {
         let field = format!("{field}.except[{index}]");
         match except.parse::<IpNet>() {
             Err(_) => errors.invalid(field, except.as_str(), CIDR),
+            Ok(net) if is_mapped(&net) => errors.invalid(field, except.as_str(), MAPPED),
             Ok(net) if !(cidr.contains(&net.addr()) && net.prefix_len() > cidr.prefix_len()) => {
                 errors.invalid(field, except.as_str(), "must be a strict subset of `cidr`");
             }
             Ok(_) => {}
         }
     }
+}
+
+fn is_mapped(net: &IpNet) -> bool {
+    matches!(net, IpNet::V6(net) if net.addr().to_ipv4_mapped().is_some())
 }
 
 /// Validates a label selector of an object.

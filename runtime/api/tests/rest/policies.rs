@@ -53,6 +53,11 @@ async fn invalid_policies_are_refused_with_the_field() {
             peer(json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/16"]}})),
             "spec.ingress[0].from[0].ipBlock.except[0]",
         ),
+        (peer(json!({"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}})), "spec.ingress[0].from[0].ipBlock.cidr"),
+        (
+            peer(json!({"ipBlock": {"cidr": "::/0", "except": ["::ffff:10.0.0.0/104"]}})),
+            "spec.ingress[0].from[0].ipBlock.except[0]",
+        ),
         (
             peer(json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}})),
             "spec.ingress[0].from[0].podSelector.matchExpressions[0].values",
@@ -77,6 +82,16 @@ async fn invalid_policies_are_refused_with_the_field() {
     assert_eq!(
         complaint(&api.post(POLICIES, &policy(peer(json!({})))).await).1,
         "NetworkPolicy.networking.k8s.io \"p\" is invalid: spec.ingress[0].from[0]: Required value: must specify a peer"
+    );
+}
+
+#[tokio::test]
+async fn a_block_of_ipv4_mapped_addresses_is_refused_by_name() {
+    let api = Api::new().await;
+    let spec = json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}]}]});
+    assert_eq!(
+        complaint(&api.post(POLICIES, &policy(spec)).await).1,
+        "NetworkPolicy.networking.k8s.io \"p\" is invalid: spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"::ffff:10.0.0.0/104\": must not be an IPv4-mapped IPv6 address"
     );
 }
 
