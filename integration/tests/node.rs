@@ -106,6 +106,21 @@ fn a_running_pod_whose_object_is_bound_to_another_node_is_left_alone() {
 }
 
 #[test]
+fn lookups_of_pods_leave_no_line_in_the_log() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let ask = || lab.wget("web", "http://nosuch.default.svc.cluster.local").expect_failure();
+    let _ = ask();
+    let before = lab.node_log();
+    for _ in 0..5 {
+        let _ = ask();
+    }
+    let after = lab.node_log();
+    assert!(!after.contains("hickory"), "{after}");
+    assert_eq!(after, before);
+}
+
+#[test]
 fn a_stop_with_pods_leaves_no_pod() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.pod("web", "app=web");
