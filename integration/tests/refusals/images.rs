@@ -83,13 +83,15 @@ fn a_damaged_archive_is_refused_and_leaves_nothing() {
     let forged = image.oci_archive("web:1", &changed).expect("an archive");
     let hex = digest(&image.layer).replace("sha256:", "");
     let no_image = "is no image archive: it has neither `manifest.json` (docker save) nor `index.json` (OCI); for a plain root file system use `minipod image import --rootfs`";
+    let no_tar = "is no image archive, or a damaged one: give a file that `docker save` or `podman save` has written";
     let cases = [
         ("empty", Vec::new(), format!("`FILE` {no_image}")),
         (
             "text",
             b"hello\n".to_vec(),
-            "`FILE` is no tar archive, or a damaged one; get it again: failed to read entire block".to_owned(),
+            format!("`FILE` {no_tar}"),
         ),
+        ("passwd", "root:x:0:0:root:/root:/bin/bash\n".repeat(40).into_bytes(), format!("`FILE` {no_tar}")),
         (
             "cut",
             docker(cut),

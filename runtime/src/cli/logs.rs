@@ -92,19 +92,52 @@ impl Args {
     }
 }
 
+/// The daemon ended, or closed the connection.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the connection to the node ended before the log did, the container goes on: see `minipod node status`, start the node with \
+     `minipod node start` if it has stopped, then ask again"
+)]
+struct Broken;
+
 /// A log to an output, as it comes.
 ///
 /// # Errors
-/// The connection, or the output.
+/// The connection broke before the log ended, or the output.
 pub(crate) async fn copy(log: impl AsyncBufRead, mut output: impl AsyncWrite + Unpin) -> anyhow::Result<()> {
     let mut log = std::pin::pin!(log);
     let mut buffer = vec![0; 32 * 1024];
     loop {
-        let count = log.read(&mut buffer).await?;
+        // What broke it is always the same, and said in the words of three libraries.
+        let count = log.read(&mut buffer).await.map_err(|_| Broken)?;
         if count == 0 {
             return Ok(());
         }
         out::ended(output.write_all(&buffer[..count]).await)?;
         out::ended(output.flush().await)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures::stream;
+    use futures::{StreamExt as _, TryStreamExt as _};
+
+    use super::copy;
+    use crate::cli::failure::report;
+
+    #[tokio::test]
+    async fn a_log_whose_connection_breaks_is_told_in_words_for_people() {
+        let broken = io::Error::other("ServiceError: error reading a body from connection: unexpected end of file");
+        let log = stream::iter([Ok("one\n"), Err(broken)]).boxed().into_async_read();
+        let mut output = Vec::new();
+        let error = copy(log, &mut output).await.expect_err("it broke");
+        assert_eq!(output, b"one\n");
+        let (said, code) = report(&error);
+        assert_eq!(code, 1);
+        assert!(said.contains("the connection to the node ended") && said.contains("`minipod node start`"), "{said}");
+        assert!(!said.contains("ServiceError"), "{said}");
     }
 }

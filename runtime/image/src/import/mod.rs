@@ -47,14 +47,13 @@ pub struct RootfsSettings {
 /// Why a file is no image.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// the file does not hold what a tar archive holds
-    #[error("`{path}` is no tar archive, or a damaged one; get it again")]
-    Damaged {
+    /// the file does not hold what a tar archive holds; what the decoder says of it may quote the file, which is nobody's business
+    #[error(
+        "`{path}` is no image archive, or a damaged one: give a file that `docker save` or `podman save` has written"
+    )]
+    NoTar {
         /// which
         path: PathBuf,
-        /// what the decoder says
-        #[source]
-        source: io::Error,
     },
     /// the file
     #[error("cannot read `{path}`")]
@@ -186,7 +185,7 @@ pub(crate) fn import_archive(
     let _hold = store.hold()?;
     let read = |source: io::Error| match source.raw_os_error() {
         Some(_) => ImportError::Read { path: path.to_owned(), source },
-        None => ImportError::Damaged { path: path.to_owned(), source },
+        None => ImportError::NoTar { path: path.to_owned() },
     };
     let archive = Archive::open(path, &store.root().join("work")).map_err(read)?;
     let mut import = Import { store, archive, path };
