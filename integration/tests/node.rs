@@ -121,6 +121,57 @@ fn lookups_of_pods_leave_no_line_in_the_log() {
 }
 
 #[test]
+fn a_host_that_loses_ipv6_and_has_it_again_serves_what_it_has() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let ipv6 = |off: u8| drop(lab.shell(&format!("sysctl -qw net.ipv6.conf.all.disable_ipv6={off}")).expect_success());
+    let service = |name: &str, more: &str| {
+        let spec = format!("selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}], {more}");
+        let manifest = format!("{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{{spec}}}}}");
+        lab.minipod_with_input(&["apply", "-f", "-"], &manifest)
+    };
+    let dual = "ipFamilyPolicy: PreferDualStack";
+    let families = |name: &str| {
+        let path = ["get", "service", name, "-o", "jsonpath={.spec.ipFamilies[*]}"];
+        lab.minipod(&path).expect_success().trim().to_owned()
+    };
+    // The one pod's.
+    let resolvers =
+        || lab.shell("find /run/minipod/pods /run/state/pods -name resolv.conf -exec cat {} +").expect_success();
+    let reaches = |name: &str| {
+        until("an answer", LIMIT, || lab.wget("old", &format!("http://{name}")).succeeded().then_some(()))
+            .unwrap_or_else(|error| unreachable!("{name}: {error}\n{}", lab.node_log()));
+    };
+
+    lab.start_node().expect("a node with both families");
+    lab.pod("old", "app=web");
+    assert!(resolvers().contains("fd00:10:96::a"), "{}", resolvers());
+    let _ = service("both", dual).expect_success();
+    assert_eq!(families("both"), "IPv4 IPv6");
+    let _ = lab.minipod(&["node", "stop", "--pods"]).expect_success();
+
+    ipv6(1);
+    lab.start_node().expect("the same node without IPv6");
+    lab.pod("old", "app=web");
+    assert!(resolvers().contains("10.96.0.10") && !resolvers().contains("fd00:"), "{}", resolvers());
+    let _ = service("four", dual).expect_success();
+    assert_eq!(families("four"), "IPv4");
+    let refused = service("six", "ipFamilies: [IPv6]").expect_failure();
+    assert!(refused.contains("not configured on this cluster"), "{refused}");
+    reaches("four");
+    reaches("both");
+    let _ = lab.minipod(&["node", "stop", "--pods"]).expect_success();
+
+    ipv6(0);
+    lab.start_node().expect("the same node with IPv6 again");
+    lab.pod("old", "app=web");
+    assert!(resolvers().contains("fd00:10:96::a"), "{}", resolvers());
+    let _ = service("again", dual).expect_success();
+    assert_eq!(families("again"), "IPv4 IPv6");
+    reaches("four");
+    reaches("both");
+}
+
+#[test]
 fn a_stop_with_pods_leaves_no_pod() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.pod("web", "app=web");

@@ -221,7 +221,9 @@ fn judge_ranges(rtnl: &mut Rtnl, ranges: &Ranges, routes: &[Route], own: &OwnFil
     Ok(check_overlap(ranges, routes, &given.collect::<Vec<_>>(), &links)?)
 }
 
-fn available_families() -> Vec<IpFamily> {
+/// The families that this host has, IPv4 first.
+#[must_use]
+pub fn available_families() -> Vec<IpFamily> {
     IpFamily::ALL.into_iter().filter(|family| forwarding::is_available(*family)).collect()
 }
 

@@ -35,6 +35,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     sweep_earlier_boot(&directories.run_dir, &machine.boot_id)
         .map_err(|source| ServeError::Sweep { path: directories.run_dir.clone(), source })?;
 
+    let settings = addresses::of_host(settings, &netd::hostnet::available_families());
     // Before the store and the Node, which remembers its ranges: what is refused here leaves nothing.
     network::check(&settings)?;
     let server = open_server(&settings).await?;
