@@ -79,7 +79,7 @@ fn places(folder: &str, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(folder).join("src")];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let entries = fs::read_dir(&folder).expect("a crate's folder");
         let paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
         for path in paths {
             if path.is_dir() {

@@ -143,7 +143,7 @@ impl Netd {
         match remove_from_other_variants(in_use) {
             Ok(changes) if changes.is_empty() => {}
             Ok(changes) => {
-                tracing::info!(?changes, variant = %in_use, "removed our rules from the other iptables variant")
+                tracing::info!(?changes, variant = %in_use, "removed our rules from the other iptables variant");
             }
             Err(error) => {
                 watches.shutdown().await;

@@ -26,7 +26,7 @@ pub(super) fn first_process(lab: &Lab, rounds: usize) -> Result<Figure> {
         let begin = now()?;
         let run = ["run", &name, "--image", HELLO_IMAGE, "--restart=Never", "--", "now", "infinity"];
         let _ = lab.minipod(&run).expect_success();
-        series.add(last_start(lab, 1, begin)? - begin);
+        series.add(last_start(lab, 1, begin)?.saturating_sub(begin));
         delete(lab, &[&name])?;
     }
     Ok(figure("command to first process", "ms", &series, 60.0))
@@ -70,7 +70,7 @@ fn our_pod(lab: &Lab, name: &str) -> Result<Duration> {
     lab.apply(&yaml);
     let end = last_start(lab, 2, begin)?;
     delete(lab, &[name])?;
-    Ok(end - begin)
+    Ok(end.saturating_sub(begin))
 }
 
 fn peer_pod(podman: &Podman<'_>, name: &str) -> Result<Duration> {
@@ -86,7 +86,7 @@ fn peer_pod(podman: &Podman<'_>, name: &str) -> Result<Duration> {
         end = end.max(parse(&printed).with_context(|| format!("`{container}` printed `{printed}`"))?);
     }
     podman.run(&["pod", "rm", "--force", "--time", "0", name])?;
-    Ok(end - begin)
+    Ok(end.saturating_sub(begin))
 }
 
 /// When the last of so many containers began that began after `begin`, as the files of their logs say.

@@ -47,10 +47,16 @@ impl PodStreams for Echo {
 
     async fn exec(
         &self,
-        _target: Target,
+        target: Target,
         command: Vec<String>,
         options: SessionOptions,
     ) -> Result<Session, StreamError> {
+        if command[0] == "no-such-program" {
+            return Err(StreamError::Internal { message: format!("{}: not found", command[0]), source: None });
+        }
+        if command[0] == "too-late" {
+            return Err(StreamError::BadRequest(format!("container \"{}\" is not running", target.container)));
+        }
         let (input, received) = mpsc::channel(8);
         let (send, output) = mpsc::channel(8);
         tokio::spawn(echo(command, options, received, send));
@@ -264,6 +270,28 @@ async fn a_session_that_cannot_be_is_refused_before_it_begins() {
         request.header("upgrade", "SPDY/3.1").header("connection", "upgrade").body(Vec::new()).expect("a request");
     let refused = in_time(node.client.request_text(request)).await.expect_err("another protocol");
     assert!(refused.to_string().contains("SPDY is not supported"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_told_on_the_error_channel_of_the_upgraded_connection() {
+    let node = Node::new().await;
+    for (command, code, reason, message) in [
+        ("no-such-program", 500, "InternalError", "no-such-program: not found"),
+        ("too-late", 400, "BadRequest", "container \"two\" is not running"),
+    ] {
+        let request = kube::core::Request::new(node.pods().resource_url());
+        let request = request.exec("a", [command], &params()).expect("a request");
+        let connection = in_time(node.client.connect(request)).await.expect("upgraded");
+        let mut messages = connection.into_stream();
+        let first = in_time(messages.next()).await.expect("a message").expect("no error").into_data();
+        assert_eq!(first[0], 3, "{command}: {first:?}");
+        let status: serde_json::Value = serde_json::from_slice(&first[1..]).expect("a status");
+        assert_eq!((&status["status"], &status["code"]), (&json!("Failure"), &json!(code)));
+        assert_eq!(status["reason"], reason);
+        assert!(status["message"].as_str().is_some_and(|told| told.contains(message)), "{status}");
+        let close = in_time(messages.next()).await.expect("a message").expect("no error");
+        assert!(close.is_close() && format!("{close:?}").contains("Normal"), "{command}: {close:?}");
+    }
 }
 
 #[tokio::test]

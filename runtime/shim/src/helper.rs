@@ -67,13 +67,14 @@ fn message(done: Result<i32, Box<dyn std::error::Error + Send + Sync>>) -> Vec<u
             let mut text = format!("failed {error}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                text += &format!(": {error}");
+                text.push_str(": ");
+                text.push_str(&error.to_string());
                 cause = error.source();
             }
             text
         }
     };
-    let end = text.floor_char_boundary(LONGEST_MESSAGE);
+    let end = (0..=text.len().min(LONGEST_MESSAGE)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.as_bytes()[..end].to_vec()
 }
 

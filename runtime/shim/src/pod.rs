@@ -114,7 +114,7 @@ impl Pod {
         // netd works while this process makes the rest
         let network = Network::begin(&sandbox, epoch.elapsed());
         let cgroups = Cgroups::observe()?;
-        cgroups.ensure(&sandbox.cgroup, &Resources { memory_bytes: None, ..sandbox.resources.clone() })?;
+        cgroups.ensure(&sandbox.cgroup, &Resources { memory_bytes: None, ..sandbox.resources })?;
         // Around the containers alone: what they leave in `/dev/shm` must take nothing of the shim's.
         let memory = Resources { memory_bytes: sandbox.resources.memory_bytes, ..Resources::default() };
         cgroups.ensure(&containers::group(&sandbox.cgroup), &memory)?;

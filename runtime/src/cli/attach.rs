@@ -47,7 +47,7 @@ impl Args {
             say("If you don't see a command prompt, try pressing enter.");
         }
         let params = session::params(&chosen.name, stdin, has_tty);
-        session::conclude(session::join(session::attach(&pods, name, &params).await?, &params).await?)
+        session::conclude(&session::join(session::attach(&pods, name, &params).await?, &params).await?)
     }
 }
 

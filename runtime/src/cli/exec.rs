@@ -42,7 +42,7 @@ impl Args {
         let tty = tty && stdin && session::usable_terminal(quiet);
         let params = session::params(&chosen.name, stdin, tty);
         let connection = session::exec(&pods, name, &self.command, &params).await?;
-        session::conclude(session::join(connection, &params).await?)
+        session::conclude(&session::join(connection, &params).await?)
     }
 }
 

@@ -278,6 +278,9 @@ fn validate_container(field: &str, container: &Container, host_network: bool, er
     validate_security(&format!("{field}.securityContext"), container, errors);
 }
 
+/// The smallest memory limit, in bytes: what the process needs that becomes the container's. Other runtimes set the same bound.
+const LEAST_MEMORY: i128 = 6 << 20;
+
 fn validate_resources(field: &str, container: &Container, errors: &mut FieldErrors) {
     let Some(resources) = &container.resources else { return };
     let mut read = |list: &str, quantities: Option<&BTreeMap<String, Quantity>>| {
@@ -292,6 +295,11 @@ fn validate_resources(field: &str, container: &Container, errors: &mut FieldErro
                 ),
                 Some(amount) if amount < 0 => {
                     errors.invalid(field, quantity.0.as_str(), "must be greater than or equal to 0");
+                }
+                Some(amount) if list == "limits" && name == "memory" && (1..LEAST_MEMORY * 1000).contains(&amount) => {
+                    let least =
+                        "must be at least 6Mi: no container starts with less; give it more, or leave the limit out";
+                    errors.invalid(field, quantity.0.as_str(), least);
                 }
                 Some(amount) => drop(amounts.insert(name.clone(), (amount, quantity.0.clone()))),
             }

@@ -1,6 +1,7 @@
 //! `pods/exec` and `pods/attach`: bridges a WebSocket of Kubernetes' remote command protocol (`v5.channel.k8s.io`, KEP 4006, and
 //! `v4.channel.k8s.io`) to a [`Session`]. A message is one byte, the channel, and its data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts as _;
@@ -20,7 +21,7 @@ use crate::kinds::Kind;
 use crate::request::{Name, Params};
 use crate::shared::Shared;
 use crate::status::ApiError;
-use crate::streams::{Input, Output, Session, SessionOptions, TerminalSize};
+use crate::streams::{Input, Output, Session, SessionOptions, StreamError, TerminalSize};
 
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
@@ -56,12 +57,14 @@ pub(super) async fn exec(
     let options = options(params)?;
     let target = target(shared, kind, name, params).await?;
     let upgrade = upgrade(request).await?;
-    let session = streams(shared)?.exec(target, command.clone(), options).await.map_err(refuse)?;
+    let streams = Arc::clone(streams(shared)?);
+    let words = command.clone();
+    let start = async move { streams.exec(target, words, options).await };
     let end = move |code| match code {
         0 => success(),
         code => exit_status(&command, code),
     };
-    Ok(bridge(upgrade, session, options, end))
+    Ok(bridge(upgrade, start, options, end))
 }
 
 pub(super) async fn attach(
@@ -74,9 +77,10 @@ pub(super) async fn attach(
     let options = options(params)?;
     let target = target(shared, kind, name, params).await?;
     let upgrade = upgrade(request).await?;
-    let session = streams(shared)?.attach(target, options).await.map_err(refuse)?;
+    let streams = Arc::clone(streams(shared)?);
+    let start = async move { streams.attach(target, options).await };
     // As with Kubernetes: the exit code of the container is in the pod's status, not in the session's.
-    Ok(bridge(upgrade, session, options, |_| success()))
+    Ok(bridge(upgrade, start, options, |_| success()))
 }
 
 fn options(params: &Params) -> Result<SessionOptions, ApiError> {
@@ -118,23 +122,27 @@ async fn upgrade(request: Request) -> Result<WebSocketUpgrade, ApiError> {
     Ok(upgrade)
 }
 
+/// Starts the session once the client has its WebSocket, and bridges the two. As with the kubelet a start that fails is told on the
+/// error channel: kubectl takes an answer without an upgrade for a server that has no `WebSockets`, and hides what it says.
 fn bridge(
     upgrade: WebSocketUpgrade,
-    session: Session,
+    start: impl Future<Output = Result<Session, StreamError>> + Send + 'static,
     options: SessionOptions,
     end: impl FnOnce(i32) -> Value + Send + 'static,
 ) -> Response {
     upgrade.on_upgrade(move |socket| async move {
-        let Session { input, output } = session;
         let (mut sink, mut stream) = socket.split();
-        // A client that leaves ends the session: both of its channels are dropped.
-        let finished = {
-            let reader = forward_input(&mut stream, input, options);
-            let writer = forward_output(&mut sink, output, options, end);
-            tokio::select! {
-                finished = writer => finished,
-                () = reader => false,
+        let finished = match start.await {
+            Ok(Session { input, output }) => {
+                // A client that leaves ends the session: both of its channels are dropped.
+                let reader = forward_input(&mut stream, input, options);
+                let writer = forward_output(&mut sink, output, options, end);
+                tokio::select! {
+                    finished = writer => finished,
+                    () = reader => false,
+                }
             }
+            Err(error) => sink.send(last_message(&refuse(error).to_value())).await.is_ok(),
         };
         if finished {
             let close = CloseFrame { code: NORMAL, reason: "".into() };
@@ -222,7 +230,12 @@ async fn forward_output(
             return false;
         }
     };
-    sink.send(message(ERROR, status.to_string().as_bytes())).await.is_ok()
+    sink.send(last_message(&status)).await.is_ok()
+}
+
+/// How the session ended.
+fn last_message(status: &Value) -> Message {
+    message(ERROR, status.to_string().as_bytes())
 }
 
 fn message(channel: u8, data: &[u8]) -> Message {

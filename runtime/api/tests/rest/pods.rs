@@ -70,6 +70,11 @@ async fn invalid_pods_are_refused_with_the_field() {
             "spec.containers[0].resources.requests",
         ),
         (
+            "/spec/containers/0/resources",
+            json!({"limits": {"memory": "6291455"}}),
+            "spec.containers[0].resources.limits[memory]",
+        ),
+        (
             "/spec/containers/0/securityContext",
             json!({"runAsUser": -1}),
             "spec.containers[0].securityContext.runAsUser",

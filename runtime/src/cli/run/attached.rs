@@ -1,7 +1,7 @@
 //! A person with a new pod: waits until its container runs, joins its streams, ends as it ends, and cleans up.
 //!
-//! Nothing that the container printed before the session began is lost: for a container with a terminal the shim keeps it for the
-//! first session, the outputs of one without come from its log, each by itself, and so do those of one that has already ended.
+//! What the container printed before the session began is shown too: for a container with a terminal the shim keeps the last 64 KiB for
+//! the first session; the outputs of one without come from its log, each by itself, and so do those of one that has already ended.
 
 use std::convert::Infallible;
 

@@ -148,7 +148,7 @@ impl Args {
             dns_hint::say(&client, &pod).await;
         }
         if self.attaches() {
-            return attached::run(&self, &client, context.namespace()).await;
+            return Box::pin(attached::run(&self, &client, context.namespace())).await;
         }
         self.print_created(&POD, serde_json::to_value(&pod)?)
     }

@@ -3,7 +3,7 @@
 //! Pure.
 
 use bytes::Bytes;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::core::Status;
 use serde_json::json;
 
 const STDIN: u8 = 0;
@@ -64,6 +64,7 @@ fn message(channel: u8, data: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use kube::core::response::StatusSummary;
 
     use super::{Said, end_of_stdin, read, size, stdin};
 
@@ -78,7 +79,7 @@ mod tests {
         let Said::End(status) = said(b"\x03{\"status\": \"Success\"}") else {
             unreachable!("the end was not understood");
         };
-        assert_eq!(status.status.as_deref(), Some("Success"));
+        assert_eq!(status.status, Some(StatusSummary::Success));
         for other in [&b""[..], b"\x03", b"\x07x", b"\xff\x01"] {
             assert_eq!(said(other), Said::Nothing);
         }

@@ -12,11 +12,11 @@ use std::io::{self, IsTerminal as _};
 use anyhow::Context as _;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Api;
 use kube::api::AttachParams;
 use kube::client::Connection;
-use kube::core::Request;
+use kube::core::response::StatusSummary;
+use kube::core::{Request, Status};
 use minipod_kernel::terminal::{RawMode, window_size};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -77,7 +77,7 @@ pub(crate) async fn attach(pods: &Api<Pod>, pod: &str, params: &AttachParams) ->
 /// meanwhile, and as it was afterwards, also when the session fails or a signal ends it.
 ///
 /// # Errors
-/// The terminal, the person's outputs, the connection, or a signal.
+/// The server refuses, as an error of its API; the terminal, the person's outputs, the connection, or a signal.
 pub(crate) async fn join(connection: Connection, params: &AttachParams) -> anyhow::Result<Status> {
     let closes_input = connection.supports_stream_close();
     let (to_server, from_server) = connection.into_stream().split();
@@ -105,16 +105,24 @@ pub(crate) async fn join(connection: Connection, params: &AttachParams) -> anyho
 /// What the server says, to the person, until it says how the process ended.
 async fn receive(mut from_server: impl Stream<Item = tungstenite::Result<Message>> + Unpin) -> anyhow::Result<Status> {
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    let mut begun = false;
     while let Some(Ok(message)) = from_server.next().await {
         let Message::Binary(message) = message else { continue };
         match message::read(&message).context("cannot understand how the process ended")? {
             Said::Stdout(bytes) => out::ended(write(&mut stdout, &bytes).await)?,
             Said::Stderr(bytes) => write(&mut stderr, &bytes).await?,
+            Said::End(status) if !begun && is_refusal(&status) => return Err(kube::Error::Api(status).into()),
             Said::End(status) => return Ok(*status),
             Said::Nothing => {}
         }
+        begun = true;
     }
     anyhow::bail!("the connection to the node ended before the process did: is `minipod node` still running?")
+}
+
+/// Whether the end says, with the code of an HTTP answer, that the server failed, and not how the process ended.
+fn is_refusal(status: &Status) -> bool {
+    status.code >= 400
 }
 
 async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
@@ -181,38 +189,59 @@ fn terminal_size() -> Option<(u16, u16)> {
 ///
 /// # Errors
 /// The process failed, or there is no exit code.
-pub(crate) fn conclude(status: Status) -> anyhow::Result<()> {
-    if status.status.as_deref() == Some("Success") {
+pub(crate) fn conclude(status: &Status) -> anyhow::Result<()> {
+    if status.status == Some(StatusSummary::Success) {
         return Ok(());
     }
-    match exit_code(&status) {
+    match exit_code(status) {
         Some(code) => Err(Exit { code, message: format!("command terminated with exit code {code}") }.into()),
-        None => anyhow::bail!("{}", status.message.unwrap_or_else(|| "the command failed".to_owned())),
+        None if status.message.is_empty() => anyhow::bail!("the command failed"),
+        None => anyhow::bail!("{}", status.message),
     }
 }
 
 /// The code in a `NonZeroExitCode` status.
 fn exit_code(status: &Status) -> Option<u8> {
-    if status.reason.as_deref() != Some("NonZeroExitCode") {
+    if status.reason != "NonZeroExitCode" {
         return None;
     }
-    let causes = status.details.as_ref()?.causes.as_ref()?;
-    let cause = causes.iter().find(|c| c.reason.as_deref() == Some("ExitCode"))?;
-    let code: i32 = cause.message.as_deref()?.parse().ok()?;
+    let cause = status.details.as_ref()?.causes.iter().find(|cause| cause.reason == "ExitCode")?;
+    let code: i32 = cause.message.parse().ok()?;
     Some(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio_tungstenite::tungstenite::Message;
 
     use super::super::failure::report;
-    use super::conclude;
+    use super::{conclude, receive};
+
+    /// What the person sees when the server says this and leaves.
+    async fn end_of(said: &[(u8, &str)]) -> (String, u8) {
+        let messages = said.iter().map(|(channel, data)| {
+            let bytes = [&[*channel], data.as_bytes()].concat();
+            Ok(Message::Binary(bytes.into()))
+        });
+        let end =
+            receive(futures::stream::iter(messages.collect::<Vec<_>>())).await.and_then(|status| conclude(&status));
+        report(&end.expect_err("a failure"))
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_server_refuses_is_told_as_an_error_of_the_server() {
+        let refused = r#"{"status": "Failure", "reason": "BadRequest", "message": "no container runs", "code": 400}"#;
+        let told = ("Error from server (BadRequest): no container runs".to_owned(), 1);
+        assert_eq!(end_of(&[(3, refused)]).await, told);
+        // The empty message says that the session has begun: what ends it afterwards is no refusal.
+        assert_eq!(end_of(&[(1, ""), (3, refused)]).await, ("error: no container runs".to_owned(), 1));
+    }
 
     #[track_caller]
     fn check(status: Value, expected: Option<(&str, u8)>) {
         let status = serde_json::from_value(status).expect("a status");
-        let end = conclude(status).err().map(|e| report(&e));
+        let end = conclude(&status).err().map(|e| report(&e));
         assert_eq!(end, expected.map(|(message, code)| (message.to_owned(), code)));
     }
 
