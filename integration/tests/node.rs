@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration::fixture::{DENY_ALL, HELLO_IMAGE};
+use integration::fixture::{DENY_ALL, HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
 use integration::lab::{Iptables, Lab};
 use integration::wait::until;
 
@@ -266,4 +266,20 @@ fn a_pod_reaches_its_node_as_its_policy_says_or_always_where_the_node_allows_it(
         listener.wait().expect("reaped");
         let _ = lab.minipod(&["node", "stop"]).expect_success();
     }
+}
+
+#[test]
+fn rules_use_the_mark_bits_that_they_are_given_and_no_others() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let marks = ["--packet-mark-mask", "0xff0000", "--connection-mark-bit", "0x1000000"];
+    let _ = lab.minipod(&[&["node", "start"], marks.as_slice()].concat()).expect_success();
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    for (name, labels) in [("hello", "app=hello"), ("foo", "app=foo"), ("other", "app=other")] {
+        lab.pod(name, labels);
+    }
+    let url = format!("http://{}:8080", lab.pod_ip("hello"));
+    assert!(lab.wget("foo", &url).succeeded());
+    assert!(!lab.wget("other", &url).succeeded());
+    let marks = lab.shell("iptables-nft-save | grep -oE '/0x[0-9a-f]+' | sort -u").expect_success();
+    assert_eq!(marks, "/0x1000000\n/0xff0000\n");
 }

@@ -19,5 +19,6 @@ mod start;
 pub mod versions;
 pub mod watch;
 
+pub use netd_dataplane::facts::{MarkBits, MarkBitsError};
 pub use options::{Iptables, Options};
 pub use start::{Netd, StartError, check, reset};

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use netd_dataplane::MarkBits;
 
 /// netd's settings.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub accept_past_host_firewall: bool,
     /// `--pod-to-node allow` (semantics, ruling 8)
     pub pod_to_node: bool,
+    /// the mark bits that the rules use
+    pub marks: MarkBits,
 }
 
 /// Which iptables programs to use.

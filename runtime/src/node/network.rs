@@ -38,6 +38,7 @@ fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet
         iptables: settings.iptables.into(),
         accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
         pod_to_node: settings.pod_to_node == PodToNode::Allow,
+        marks: settings.marks,
     }
 }
 

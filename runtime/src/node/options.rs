@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use minipod_model::{defaults, name};
+use netd::{MarkBits, MarkBitsError};
 
 /// Where the node keeps its things. Commands that only talk to the daemon need no more than this.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -165,6 +166,14 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = PodToNode::Enforce)]
     pub pod_to_node: PodToNode,
 
+    /// Bits of the packet mark that our rules use while they look at a packet, e.g. where another program has these
+    #[arg(long, value_name = "MASK", value_parser = bits, default_value = "0xffff0000")]
+    pub packet_mark_mask: u32,
+
+    /// Bit of the connection mark that says that a connection is revoked
+    #[arg(long, value_name = "BIT", value_parser = bits, default_value = "0x80000000")]
+    pub connection_mark_bit: u32,
+
     /// Cgroup below which the pods' cgroups are made
     #[arg(long, env = "MINIPOD_CGROUP_PARENT", value_name = "PATH", default_value = "minipod")]
     pub cgroup_parent: String,
@@ -244,6 +253,8 @@ pub struct Settings {
     pub host_firewall: HostFirewall,
     /// what a pod may send to its node
     pub pod_to_node: PodToNode,
+    /// mark bits of the rules
+    pub marks: MarkBits,
     /// absolute below each controller's root, e.g. `/minipod`
     pub cgroup_parent: String,
     /// registry mirrors
@@ -294,9 +305,23 @@ impl Options {
             iptables: self.iptables,
             host_firewall: self.host_firewall,
             pod_to_node: self.pod_to_node,
+            marks: self.checked_marks()?,
             cgroup_parent: check_cgroup(&self.cgroup_parent)?,
             registries: self.registries.clone(),
             log: self.log.clone(),
+        })
+    }
+
+    fn checked_marks(&self) -> Result<MarkBits, OptionsError> {
+        MarkBits::new(self.packet_mark_mask, self.connection_mark_bit).map_err(|error| {
+            let packet = "--packet-mark-mask";
+            let (flag, bits, problem) = match error {
+                MarkBitsError::Scratch(bits) => (packet, bits, "not one run of at least 4 adjacent bits"),
+                MarkBitsError::KubeProxy(bits) => (packet, bits, "overlaps kube-proxy's 0x4000 or 0x8000"),
+                MarkBitsError::Revoked(bits) => ("--connection-mark-bit", bits, "not a single bit"),
+            };
+            let next = "use for example 0xffff0000 and 0x80000000";
+            OptionsError { flag, value: format!("{bits:#x}"), problem, next }
         })
     }
 
@@ -312,6 +337,15 @@ impl Options {
         }
         Ok(name)
     }
+}
+
+/// A number as masks are written: `0xff00`, or in decimal.
+fn bits(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|error| format!("{error}; give 32 bits, e.g. 0xffff0000"))
 }
 
 /// A range from the table of defaults, which a test holds valid.
@@ -480,6 +514,14 @@ mod tests {
         refused(
             &["--node-cidr-mask-ipv4", "12"],
             "`--node-cidr-mask-ipv4 12`: a node's range would be wider than `--cluster-cidr`; give at least the cluster's prefix length",
+        );
+        refused(
+            &["--packet-mark-mask", "0xff00"],
+            "`--packet-mark-mask 0xff00`: overlaps kube-proxy's 0x4000 or 0x8000; use for example 0xffff0000 and 0x80000000",
+        );
+        refused(
+            &["--connection-mark-bit", "3"],
+            "`--connection-mark-bit 0x3`: not a single bit; use for example 0xffff0000 and 0x80000000",
         );
         refused(
             &["--node-name", "a_b"],
