@@ -20,8 +20,8 @@ pub enum Command {
     Attach {
         /// what was asked
         request: Box<Attach>,
-        /// what was read about its pod; `None` for a container without an API object
-        fresh: Option<Box<Fresh>>,
+        /// what was read for it
+        fresh: Box<Fresh>,
         /// answered when the policy is in force
         reply: Reply<Attached>,
     },

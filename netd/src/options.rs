@@ -33,6 +33,9 @@ pub struct Options {
     pub pod_to_node: bool,
     /// the mark bits that the rules use
     pub marks: MarkBits,
+    /// whether the API server sends a watch a bookmark as soon as something else is written, as Minipod's does: then an attach
+    /// waits until everything acknowledged before it is known. Kubernetes' sends one a minute.
+    pub prompt_bookmarks: bool,
 }
 
 /// Which iptables programs to use.

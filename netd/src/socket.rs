@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use kube::Client;
 use minipod_protocol::line;
 use minipod_protocol::netd::{Code, Envelope, Error, Request, Response, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -15,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::command::{Command, Engine};
-use crate::consistent;
+use crate::consistent::Source;
 
 /// Makes the socket. A socket file that nobody listens on is replaced.
 ///
@@ -35,13 +34,13 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves connections until the task is dropped.
-pub async fn serve(listener: UnixListener, engine: Engine, client: Client) {
+pub async fn serve(listener: UnixListener, engine: Engine, source: Source) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(stream, engine.clone(), client.clone()));
+                    connections.spawn(converse(stream, engine.clone(), source.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, as a rule: wait for some connection to close.
@@ -54,7 +53,7 @@ pub async fn serve(listener: UnixListener, engine: Engine, client: Client) {
     }
 }
 
-async fn converse(stream: UnixStream, engine: Engine, client: Client) {
+async fn converse(stream: UnixStream, engine: Engine, source: Source) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -64,7 +63,7 @@ async fn converse(stream: UnixStream, engine: Engine, client: Client) {
             Ok(_) => {}
         }
         let response = match read_request(&line) {
-            Ok(request) => answer(request, &engine, &client).await.unwrap_or_else(Response::Error),
+            Ok(request) => answer(request, &engine, &source).await.unwrap_or_else(Response::Error),
             Err(error) => Response::Error(error),
         };
         let Ok(bytes) = line::encode(&response) else { return };
@@ -91,13 +90,10 @@ fn read_request(line: &[u8]) -> Result<Request, Error> {
         .map_err(|error| refuse(Code::InvalidRequest, format!("the request cannot be read: {error}")))
 }
 
-async fn answer(request: Request, engine: &Engine, client: &Client) -> Result<Response, Error> {
+async fn answer(request: Request, engine: &Engine, source: &Source) -> Result<Response, Error> {
     match request {
         Request::Attach(attach) => {
-            let fresh = match &attach.pod {
-                Some(pod) => Some(Box::new(consistent::read(client, pod).await?)),
-                None => None,
-            };
+            let fresh = Box::new(source.read(attach.pod.as_ref()).await?);
             let request = Box::new(attach);
             engine.ask(|reply| Command::Attach { request, fresh, reply }).await.map(Response::Attached)
         }

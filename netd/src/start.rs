@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::attach::{AttachError, Attacher, Swept};
 use crate::clock::Clock;
 use crate::command::{Command, Engine as Handle};
+use crate::consistent::Source;
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
 use crate::engine::{Engine, First, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
@@ -126,7 +127,7 @@ impl Netd {
             .spawn(move || engine.run(&commands))
             .map_err(StartError::Thread)?;
         let told = handle.clone();
-        let mut watches = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        let (mut watches, progress) = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
         let told = handle.clone();
         watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));
         // An error would mean that the engine has ended; the socket then says so.
@@ -157,7 +158,8 @@ impl Netd {
         let bound = socket::bind(&path).await;
         let listener = bound.map_err(|source| StartError::Socket { path: path.clone(), source })?;
         released::carry_out(&path, &handle).await;
-        let server = tokio::spawn(socket::serve(listener, handle.clone(), client));
+        let source = Source { client, progress: options.prompt_bookmarks.then_some(progress) };
+        let server = tokio::spawn(socket::serve(listener, handle.clone(), source));
         Ok(Self { engine: handle, thread, watches, server })
     }
 

@@ -43,11 +43,11 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// A complete list, as the watch of a kind begins with it. `newest` is the highest version on it. What reads had brought
-    /// ahead is forgotten: the watch goes on from the list and brings it again.
-    pub fn list(&mut self, kind: Kind, newest: u64) {
+    /// A complete list, as the watch of a kind begins with it, as of `version`. What reads had brought ahead is forgotten: the
+    /// watch goes on from the list and brings it again.
+    pub fn list(&mut self, kind: Kind, version: u64) {
         self.listed.insert(kind);
-        self.watched.insert(kind, newest);
+        self.watched.insert(kind, version);
         self.ahead.retain(|(other, _), _| *other != kind);
     }
 

@@ -11,11 +11,8 @@ use netd_policy::object::Attachment;
 use super::{Engine, causes};
 use crate::attach::{AttachError, Prepared, Record};
 use crate::command::Reply;
-use crate::consistent::Fresh;
+use crate::consistent::{Fresh, NAMESPACE_OF_CONTAINERS};
 use crate::dns::pod_dns;
-
-/// Namespace of containers that no API object describes.
-const NAMESPACE_OF_CONTAINERS: &str = "default";
 
 /// Who waits for the end of a batch.
 #[derive(Debug, Default)]
@@ -29,13 +26,11 @@ impl Engine {
     pub(super) fn begin_attach(
         &mut self,
         request: &Attach,
-        fresh: Option<Box<Fresh>>,
+        fresh: Box<Fresh>,
         reply: Reply<Attached>,
         answers: &mut Answers,
     ) {
-        if let Some(fresh) = fresh {
-            self.stale |= self.objects.merge(*fresh);
-        }
+        self.stale |= self.objects.merge(*fresh);
         if !self.objects.complete() {
             let message = "netd does not know the cluster's objects yet; try again".to_owned();
             let _ = reply.send(Err(Error { code: Code::TryAgainLater, message, details: Vec::new() }));

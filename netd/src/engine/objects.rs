@@ -23,8 +23,8 @@ impl Objects {
     /// Takes note of what a watch delivers. Says whether anything is different now.
     pub(super) fn note(&mut self, news: News) -> bool {
         match news {
-            News::List { kind, newest, change } => {
-                self.versions.list(kind, newest);
+            News::List { kind, version, change } => {
+                self.versions.list(kind, version);
                 self.index.apply(change)
             }
             News::Object(Object { kind, key, version, change }) => {
@@ -109,10 +109,10 @@ mod tests {
         })
     }
 
-    fn listed(policies: &[PolicyDocument], newest: u64) -> Objects {
+    fn listed(policies: &[PolicyDocument], version: u64) -> Objects {
         let mut objects = Objects::new(Options::new("n1"));
         let change = Change::Listed(Listed::Policies(policies.iter().map(PolicyDocument::read).collect()));
-        objects.note(News::List { kind: Kind::NetworkPolicy, newest, change });
+        objects.note(News::List { kind: Kind::NetworkPolicy, version, change });
         objects
     }
 

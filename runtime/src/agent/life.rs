@@ -67,9 +67,10 @@ pub(super) enum Action {
     Clean,
     /// remove the pod's directory; its last status is known to the API
     Forget,
-    /// delete the object for good; answered by [`Event::Deleted`] or [`Event::DeleteFailed`]
+    /// remove the pod's directory and logs, then delete the object for good: when it is gone, nothing of the pod is left; answered
+    /// by [`Event::Deleted`] or [`Event::DeleteFailed`]
     DeleteObject,
-    /// remove the pod's directory and logs, and know nothing of it any more
+    /// remove the directory and logs of a pod whose object is gone
     Remove,
 }
 
@@ -374,7 +375,7 @@ impl Life {
                 }
                 Want::End { .. } if *delete == Delete::Done => {
                     self.stage = Stage::Gone;
-                    Some(vec![Action::Remove])
+                    Some(Vec::new())
                 }
                 Want::Vanished if *delete != Delete::Underway => {
                     self.stage = Stage::Gone;

@@ -464,6 +464,7 @@ fn perform(effects: &Arc<Effects>, sender: &mpsc::UnboundedSender<Message>, uid:
         Action::DeleteObject => {
             let Some(pod) = pod else { return };
             tokio::spawn(async move {
+                report(&uid, effects.remove(&uid).await);
                 let event = match effects.delete_object(&pod).await {
                     Ok(()) => Event::Deleted,
                     Err(error) => {

@@ -23,7 +23,7 @@ use crate::store::{Change, StoreError, Watch};
 
 /// How long a watch lasts if the client does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Time between bookmarks.
+/// Time between bookmarks while nothing is written at all.
 const BOOKMARKS: Duration = Duration::from_secs(60);
 /// Lines that wait for a slow client; changes wait in the store's log.
 const LINES: usize = 64;
@@ -132,7 +132,7 @@ impl Stream {
         loop {
             let lines = tokio::select! {
                 changes = source.next() => match changes {
-                    Ok(changes) => changes.iter().filter_map(|change| self.event(change)).collect(),
+                    Ok(changes) => self.lines_of(&changes, source.revision()),
                     Err(error) => {
                         let _ = self.lines.send(error_line(&error)).await;
                         return;
@@ -153,6 +153,23 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// The events of these changes. Where they end before the revision that the watch has come to, because other objects were
+    /// written, a bookmark says how far that is: a client that has to know everything acknowledged so far waits for nothing else.
+    fn lines_of(&self, changes: &[Change], revision: u64) -> Vec<Bytes> {
+        let mut told = 0;
+        let mut lines = Vec::new();
+        for change in changes {
+            if let Some(line) = self.event(change) {
+                told = change.revision;
+                lines.push(line);
+            }
+        }
+        if self.bookmarks.is_some() && told < revision {
+            lines.push(bookmark(self.kind, revision, false));
+        }
+        lines
     }
 
     /// A change as the client sees it through its selectors.

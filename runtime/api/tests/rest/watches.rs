@@ -48,6 +48,13 @@ impl Lines {
             event["object"]["metadata"]["name"].as_str().unwrap_or_default()
         )
     }
+
+    /// The resource version of a bookmark, which has to be next.
+    async fn bookmark(&mut self) -> Value {
+        let event = self.next().await.expect("a bookmark");
+        assert_eq!(event["type"], "BOOKMARK", "{event}");
+        event["object"]["metadata"]["resourceVersion"].clone()
+    }
 }
 
 #[tokio::test]
@@ -94,12 +101,34 @@ async fn objects_come_and_go_as_they_match_the_selector() {
 #[tokio::test]
 async fn a_watch_ends_at_its_timeout_with_a_bookmark() {
     let api = Api::new().await;
-    let mut lines = Lines::open(&api, &format!("{PODS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true")).await;
     let created = api.must_create("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
-    let bookmark = lines.next().await.expect("a bookmark");
-    assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+    let mut lines = Lines::open(&api, &format!("{PODS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true")).await;
+    assert_eq!(lines.bookmark().await, created["metadata"]["resourceVersion"]);
     assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test]
+async fn a_bookmark_tells_at_once_of_writes_that_a_watch_leaves_out() {
+    let api = Api::new().await;
+    let query = "watch=1&labelSelector=x&allowWatchBookmarks=true";
+    let mut lines = Lines::open(&api, &format!("{PODS}?{query}")).await;
+    let of_another_kind = api.must_create("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
+    assert_eq!(lines.bookmark().await, of_another_kind["metadata"]["resourceVersion"]);
+    let not_selected = api.must_create(PODS, &pod("a")).await;
+    assert_eq!(lines.bookmark().await, not_selected["metadata"]["resourceVersion"]);
+    api.patch(&format!("{PODS}/a"), &json!({"metadata": {"labels": {"x": "1"}}})).await;
+    assert_eq!(lines.summary().await, "ADDED a", "an event says it by itself");
+    let after = api.must_create(PODS, &pod("b")).await;
+    assert_eq!(lines.bookmark().await, after["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn a_client_that_wants_no_bookmarks_gets_none() {
+    let api = Api::new().await;
+    let mut lines = Lines::open(&api, &format!("{PODS}?watch=1")).await;
+    api.must_create("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
+    api.must_create(PODS, &pod("a")).await;
+    assert_eq!(lines.summary().await, "ADDED a");
 }
 
 #[tokio::test]
