@@ -91,6 +91,10 @@ impl Records {
             records.add_service(service, slices.get(&key).map_or(&[], Vec::as_slice));
         }
         records.add_pods(cluster);
+        // A service keeps a cluster IP of a family that the host has lost since; nobody could reach it.
+        let runs = |address: &IpAddr| cluster.options.families.contains(&IpFamily::of(*address));
+        records.names.values_mut().for_each(|entry| entry.addresses.retain(runs));
+        records.pointers.retain(|address, _| runs(address));
         records
     }
 
@@ -253,8 +257,8 @@ mod tests {
         }))))
     }
 
-    fn records() -> Records {
-        let mut index = Index::new(Options::new("here"));
+    fn index(options: Options) -> Index {
+        let mut index = Index::new(options);
         let ports = json!([{"name": "http", "port": 80}]);
         for change in [
             Change::Namespace(Namespace::read(&object(json!({"metadata": {"name": "x"}})))),
@@ -282,7 +286,11 @@ mod tests {
         ] {
             index.apply(change);
         }
-        Records::of(index.cluster())
+        index
+    }
+
+    fn records() -> Records {
+        Records::of(index(Options::new("here")).cluster())
     }
 
     fn ips(texts: &[&str]) -> Answer {
@@ -352,6 +360,14 @@ mod tests {
         let db = vec![target("10-244-1-2.db.x.svc.cluster.local", 8080), target("db-0.db.x.svc.cluster.local", 8080)];
         check("_http._tcp.db.x.svc.cluster.local", Question::Service, Answer::Services(db));
         check("_http._udp.web.x.svc.cluster.local", Question::Service, Answer::NoName);
+    }
+
+    #[test]
+    fn addresses_of_a_family_that_the_host_lacks_are_not_told() {
+        let records = Records::of(index(Options { families: [V4].into(), ..Options::new("here") }).cluster());
+        let ask = |family| records.answer("web.x.svc.cluster.local", Question::Address(family));
+        assert_eq!((ask(V4), ask(V6)), (ips(&["10.96.0.20"]), Answer::NoData));
+        assert!(records.names_of("fd00:10:96::14".parse().expect("an address")).is_empty());
     }
 
     #[test]
