@@ -131,7 +131,7 @@ fn a_container_that_ends_at_once_is_shown_whole_in_a_terminal() {
         let name = format!("e{round}");
         let run = ["run", &name, "--image", IMAGE, "--restart=Never", "--rm", "-it", "--"];
         let mut terminal = Terminal::start(&lab, &[&run[..], &["sh", "-c", "echo h$((1)); exit 3"]].concat());
-        terminal.sees("h1\r");
+        terminal.sees("h1\r\n");
         assert_eq!(terminal.end(), Some(3), "round {round}");
         assert!(terminal.is_cooked(), "round {round}");
     }

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 
-/// A terminal in raw mode for as long as this lives: no echo, no line editing, no signals from its keys.
+/// A terminal in raw mode for as long as this lives, either as a whole (no echo, no line editing, no signals from its keys) or in what
+/// is written to it.
 ///
 /// Dropping it restores what was before, also while a panic unwinds. A signal that ends the process does not drop anything: who holds
 /// this has to listen for those.
@@ -22,6 +23,19 @@ impl RawMode {
     /// # Errors
     /// The terminal refuses, or has gone.
     pub fn enter(terminal: impl AsFd) -> io::Result<Option<Self>> {
+        Self::change(terminal, termios::cfmakeraw)
+    }
+
+    /// Makes the terminal show what is written as it is, without a carriage return before each line feed; its keys go on to mean what
+    /// they did. `None` for what is no terminal.
+    ///
+    /// # Errors
+    /// The terminal refuses, or has gone.
+    pub fn enter_output(terminal: impl AsFd) -> io::Result<Option<Self>> {
+        Self::change(terminal, |settings| settings.output_flags.remove(OutputFlags::OPOST))
+    }
+
+    fn change(terminal: impl AsFd, change: impl FnOnce(&mut Termios)) -> io::Result<Option<Self>> {
         let before = match termios::tcgetattr(&terminal) {
             Ok(before) => before,
             Err(Errno::ENOTTY) => return Ok(None),
@@ -29,7 +43,7 @@ impl RawMode {
         };
         let terminal = terminal.as_fd().try_clone_to_owned()?;
         let mut raw = before.clone();
-        termios::cfmakeraw(&mut raw);
+        change(&mut raw);
         termios::tcsetattr(&terminal, SetArg::TCSANOW, &raw)?;
         Ok(Some(Self { terminal, before }))
     }
@@ -56,6 +70,7 @@ pub fn window_size(terminal: impl AsFd) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io::{Read as _, Write as _};
 
     use nix::pty::{Winsize, openpty};
     use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -74,6 +89,26 @@ mod tests {
         assert!(!flags().intersects(cooked));
         drop(raw);
         assert!(flags().contains(cooked));
+    }
+
+    #[test]
+    fn what_another_terminal_has_written_is_shown_as_it_is() {
+        let pair = openpty(None, None).expect("a terminal");
+        let (mut program, mut screen) = (File::from(pair.slave), File::from(pair.master));
+        let terminal = program.try_clone().expect("a descriptor");
+        let mut shown = |text: &[u8]| {
+            program.write_all(text).expect("written");
+            let mut buffer = [0; 16];
+            let count = screen.read(&mut buffer).expect("read");
+            buffer[..count].to_vec()
+        };
+        let keys = || tcgetattr(&terminal).expect("its settings").local_flags;
+        let before = keys();
+        let raw = RawMode::enter_output(&terminal).expect("entered").expect("it is a terminal");
+        assert_eq!(shown(b"a\r\n"), b"a\r\n");
+        assert_eq!(keys(), before, "a key still interrupts");
+        drop(raw);
+        assert_eq!(shown(b"a\n"), b"a\r\n");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, DeleteParams, LogParams};
 use kube::core::Request;
 use kube::{Api, Client};
+use minipod_kernel::terminal::RawMode;
 use tokio::io::AsyncWrite;
 
 use super::super::failure::{self, Exit};
@@ -49,7 +50,7 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
         anyhow::bail!("pod {name} does not run: {refusal}");
     }
     if container::is_completed(&pod) {
-        print_log(pods, name, false).await?;
+        print_whole_log(pods, name, tty).await?;
     } else if tty {
         with_terminal(args, pods).await?;
     } else {
@@ -74,7 +75,7 @@ async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     }
     let params = session::params(name, true, true);
     match converse_over(&params, pods, name).await {
-        Err(error) if has_ended(&error) => print_log(pods, name, false).await,
+        Err(error) if has_ended(&error) => print_whole_log(pods, name, true).await,
         other => other,
     }
 }
@@ -106,6 +107,13 @@ async fn converse_over(params: &AttachParams, pods: &Api<Pod>, name: &str) -> an
 /// Whether a container was refused a session because it does not run any more.
 fn has_ended(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 400)
+}
+
+/// What the container printed until it ended. Where its terminal wrote that, the person's does not write it a second time: each line
+/// has its carriage return already.
+async fn print_whole_log(pods: &Api<Pod>, name: &str, tty: bool) -> anyhow::Result<()> {
+    let _raw = if tty { RawMode::enter_output(std::io::stdout())? } else { None };
+    print_log(pods, name, false).await
 }
 
 /// Each output of the container to the person's own.
