@@ -40,22 +40,14 @@ pub(super) fn cluster_dns(settings: &Settings) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use minipod_model::IpFamily;
 
     use super::{cluster_cidrs, cluster_dns, of_host, service_cidrs};
-    use crate::node::options::Options;
-
-    #[derive(clap::Parser)]
-    struct Command {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::node::options::tests::options;
 
     #[track_caller]
     fn check(args: &[&str], available: &[IpFamily], services: &[&str], dns: &[&str]) {
-        let options = Command::parse_from(["minipod"].iter().chain(args)).options;
-        let settings = options.check("n1").expect("options that work");
+        let settings = options(args).check("n1").expect("options that work");
         let pods = cluster_cidrs(&settings);
         let settings = of_host(settings, available);
         assert_eq!(service_cidrs(&settings).iter().map(ToString::to_string).collect::<Vec<_>>(), services);

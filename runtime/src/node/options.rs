@@ -456,7 +456,7 @@ fn check_cgroup(parent: &str) -> Result<String, OptionsError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::Options;
@@ -467,7 +467,8 @@ mod tests {
         options: Options,
     }
 
-    fn options(args: &[&str]) -> Options {
+    /// The options of a command line, without the program's name.
+    pub(in crate::node) fn options(args: &[&str]) -> Options {
         let args = ["minipod"].iter().chain(args);
         Command::try_parse_from(args).expect("options that clap takes").options
     }

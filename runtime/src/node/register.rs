@@ -231,21 +231,14 @@ fn ready_condition(old: &Node, ready: Option<bool>, now: Timestamp) -> NodeCondi
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use ipnet::IpNet;
 
     use super::{RegisterError, check_ranges, choose_ranges};
-    use crate::node::options::{Options, Settings};
-
-    #[derive(clap::Parser)]
-    struct Command {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::node::options::Settings;
+    use crate::node::options::tests::options;
 
     fn settings(args: &[&str]) -> Settings {
-        let args = ["minipod"].iter().chain(args);
-        Command::parse_from(args).options.check("n1").expect("options that work")
+        options(args).check("n1").expect("options that work")
     }
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
