@@ -3,6 +3,7 @@
 //! Pure: no input or output, no clock, no async. A value of a type in this crate is valid by construction; what
 //! cannot be meant cannot be made.
 
+pub mod channel;
 pub mod defaults;
 pub mod family;
 pub mod hash;

@@ -11,6 +11,7 @@ use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _};
 use http::header::UPGRADE;
+use minipod_model::channel::{CLOSE, ERROR, RESIZE, STDERR, STDIN, STDOUT};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -24,14 +25,6 @@ use crate::status::ApiError;
 use crate::streams::{Input, Output, Session, SessionOptions, StreamError, TerminalSize};
 
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-/// Version 5 only: the data is the number of the channel that ends.
-const CLOSE: u8 = 255;
 
 /// WebSocket close code 1000: a regular end (RFC 6455, section 7.4.1).
 const NORMAL: u16 = 1000;

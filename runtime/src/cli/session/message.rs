@@ -4,15 +4,8 @@
 
 use bytes::Bytes;
 use kube::core::Status;
+use minipod_model::channel::{CLOSE, ERROR, RESIZE, STDERR, STDIN, STDOUT};
 use serde_json::json;
-
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-/// The data is the number of the channel that ends.
-const CLOSE: u8 = 255;
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
