@@ -3,39 +3,20 @@
 //! Ownership: works in the network namespace in which it was opened. Atomicity: each connection by itself; packets may be tracked
 //! between a list and what follows from it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use minipod_model::IpFamily;
+use netlink_packet_core::{DefaultNla, Nla as _, ParseableParametrized as _};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Status, Tuple};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
-use crate::netlink::message::{Message, NFGEN_LEN, attribute, attributes, be16_of, be32_of};
+use crate::netlink::message::{Message, Received, TYPE_MASK};
 use crate::netlink::{Failure, NetlinkError, Socket};
 
-const SUBSYSTEM: u8 = 1;
-const NFPROTO_UNSPEC: u8 = 0;
-const CMD_NEW: u8 = 0;
-const CMD_GET: u8 = 1;
-const CMD_DELETE: u8 = 2;
-
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_STATUS: u16 = 3;
-const CTA_MARK: u16 = 8;
+// Attributes that the library has no names for.
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
-
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_IP_V6_SRC: u16 = 3;
-const CTA_IP_V6_DST: u16 = 4;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-
-/// `IPS_SEEN_REPLY`
-const SEEN_REPLY: u32 = 1 << 1;
 
 /// A connection that could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +65,9 @@ pub struct Connection {
     pub mark: u32,
     /// an answer was seen
     pub replied: bool,
-    /// the first direction as the kernel wrote it, by which the connection is named
-    tuple: Vec<u8>,
-    id: Option<Vec<u8>>,
-    zone: Option<Vec<u8>>,
+    /// the first direction and the zone as the kernel wrote them, by which the connection is named
+    name: Vec<ConntrackAttribute>,
+    id: Option<DefaultNla>,
 }
 
 impl Connection {
@@ -122,14 +102,12 @@ impl Conntrack {
     /// # Errors
     /// The socket fails.
     pub fn list(&mut self, family: IpFamily) -> Result<Vec<Connection>, ConntrackError> {
-        self.request_list(nfproto(family))
+        self.request_list(protocol_family(family))
     }
 
-    fn request_list(&mut self, family: u8) -> Result<Vec<Connection>, ConntrackError> {
-        let request = Message::netfilter(SUBSYSTEM, CMD_GET, 0, family);
-        Ok(self.0.dump(&request, |found, received| {
-            found.extend(received.payload.get(NFGEN_LEN..).and_then(read));
-        })?)
+    fn request_list(&mut self, family: NetfilterProtoFamily) -> Result<Vec<Connection>, ConntrackError> {
+        let request = request(family, ConntrackMessage::Get(Vec::new()));
+        Ok(self.0.dump(&request, |found, received| found.extend(read(received)))?)
     }
 
     /// All connections of both families in one pass. A pass costs the kernel some ten milliseconds however few there are: it
@@ -138,7 +116,7 @@ impl Conntrack {
     /// # Errors
     /// The socket fails.
     pub fn list_all(&mut self) -> Result<Vec<Connection>, ConntrackError> {
-        self.request_list(NFPROTO_UNSPEC)
+        self.request_list(NetfilterProtoFamily::Unspec)
     }
 
     /// The connections that an address takes part in, before or after translation.
@@ -156,7 +134,7 @@ impl Conntrack {
     /// # Errors
     /// The first refusal; the others were tried.
     pub fn delete(&mut self, connections: &[Connection]) -> Result<usize, ConntrackError> {
-        let requests = connections.iter().map(|connection| named(connection, CMD_DELETE, 0)).collect();
+        let requests = connections.iter().map(delete).collect();
         self.execute("delete", connections, requests)
     }
 
@@ -176,16 +154,7 @@ impl Conntrack {
     /// # Errors
     /// The first refusal; the others were tried.
     pub fn mark(&mut self, connections: &[Connection], value: u32, mask: u32) -> Result<usize, ConntrackError> {
-        let requests = connections
-            .iter()
-            .map(|connection| {
-                // Without NLM_F_CREATE this changes an existing connection only.
-                let mut request = named(connection, CMD_NEW, 0);
-                request.be32(CTA_MARK, value & mask);
-                request.be32(CTA_MARK_MASK, mask);
-                request
-            })
-            .collect();
+        let requests = connections.iter().map(|connection| mark(connection, value, mask)).collect();
         self.execute("mark", connections, requests)
     }
 
@@ -213,63 +182,83 @@ impl Conntrack {
     }
 }
 
-fn nfproto(family: IpFamily) -> u8 {
+fn protocol_family(family: IpFamily) -> NetfilterProtoFamily {
     match family {
-        IpFamily::V4 => 2,
-        IpFamily::V6 => 10,
+        IpFamily::V4 => NetfilterProtoFamily::IPv4,
+        IpFamily::V6 => NetfilterProtoFamily::IPv6,
     }
 }
 
-fn named(connection: &Connection, command: u8, flags: u16) -> Message {
-    let mut message = Message::netfilter(SUBSYSTEM, command, flags, nfproto(connection.family()));
-    message.nest(CTA_TUPLE_ORIG, |tuple| tuple.raw(&connection.tuple));
-    if let Some(zone) = &connection.zone {
-        message.be_bytes(CTA_ZONE, zone);
-    }
-    // The kernel takes the identity on deletion only: a connection that reuses the ports is spared.
-    if let (Some(id), CMD_DELETE) = (&connection.id, command) {
-        message.be_bytes(CTA_ID, id);
-    }
-    message
+fn request(family: NetfilterProtoFamily, message: ConntrackMessage) -> Message {
+    Message::of(NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message), 0)
 }
 
-fn read(bytes: &[u8]) -> Option<Connection> {
-    let tuple = attribute(bytes, CTA_TUPLE_ORIG)?;
-    Some(Connection {
-        original: read_direction(tuple)?,
-        reply: read_direction(attribute(bytes, CTA_TUPLE_REPLY)?)?,
-        mark: attribute(bytes, CTA_MARK).and_then(be32_of).unwrap_or(0),
-        replied: attribute(bytes, CTA_STATUS).and_then(be32_of).unwrap_or(0) & SEEN_REPLY != 0,
-        tuple: tuple.to_vec(),
-        id: attribute(bytes, CTA_ID).map(<[u8]>::to_vec),
-        zone: attribute(bytes, CTA_ZONE).map(<[u8]>::to_vec),
-    })
+/// With its identity, which the kernel takes on deletion only: a connection that reuses the ports is spared.
+fn delete(connection: &Connection) -> Message {
+    let mut attributes = connection.name.clone();
+    attributes.extend(connection.id.clone().map(ConntrackAttribute::Other));
+    request(protocol_family(connection.family()), ConntrackMessage::Delete(attributes))
 }
 
-fn read_direction(tuple: &[u8]) -> Option<Direction> {
-    let (mut source, mut destination) = (None, None);
-    for (kind, value) in attributes(attribute(tuple, CTA_TUPLE_IP)?) {
-        match kind {
-            CTA_IP_V4_SRC | CTA_IP_V6_SRC => source = read_ip(value),
-            CTA_IP_V4_DST | CTA_IP_V6_DST => destination = read_ip(value),
+/// Without `NLM_F_CREATE` this changes an existing connection only.
+fn mark(connection: &Connection, value: u32, mask: u32) -> Message {
+    let mut attributes = connection.name.clone();
+    attributes.push(ConntrackAttribute::CtaMark(value & mask));
+    attributes.push(ConntrackAttribute::Other(DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec())));
+    request(protocol_family(connection.family()), ConntrackMessage::New(attributes))
+}
+
+fn read(received: Received<'_>) -> Option<Connection> {
+    let message = NetfilterMessage::parse_with_param(received.payload, received.kind).ok()?;
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else { return None };
+    let (mut original, mut reply, mut name, mut id) = (None, None, Vec::new(), None);
+    let (mut mark, mut replied) = (0, false);
+    for attribute in attributes {
+        match &attribute {
+            ConntrackAttribute::CtaTupleOrig(tuple) => {
+                original = read_direction(tuple);
+                name.push(attribute);
+            }
+            ConntrackAttribute::CtaTupleReply(tuple) => reply = read_direction(tuple),
+            ConntrackAttribute::CtaStatus(status) => replied = status.contains(Status::SeenReply),
+            ConntrackAttribute::CtaMark(value) => mark = *value,
+            ConntrackAttribute::Other(other) => match other.kind() & TYPE_MASK {
+                CTA_ID => id = Some(other.clone()),
+                CTA_ZONE => name.push(attribute),
+                _ => {}
+            },
             _ => {}
         }
     }
-    let transport = attribute(tuple, CTA_TUPLE_PROTO)?;
-    let port = |kind| attribute(transport, kind).and_then(be16_of).unwrap_or(0);
-    Some(Direction {
-        source: source?,
-        destination: destination?,
-        protocol: *attribute(transport, CTA_PROTO_NUM)?.first()?,
-        source_port: port(CTA_PROTO_SRC_PORT),
-        destination_port: port(CTA_PROTO_DST_PORT),
-    })
+    Some(Connection { original: original?, reply: reply?, mark, replied, name, id })
 }
 
-fn read_ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
-        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
-        _ => None,
+fn read_direction(tuples: &[Tuple]) -> Option<Direction> {
+    let (mut source, mut destination, mut protocol) = (None, None, None);
+    let (mut source_port, mut destination_port) = (0, 0);
+    for tuple in tuples {
+        match tuple {
+            Tuple::Ip(addresses) => {
+                for address in addresses {
+                    match address {
+                        IPTuple::SourceAddress(address) => source = Some(*address),
+                        IPTuple::DestinationAddress(address) => destination = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            Tuple::Proto(transport) => {
+                for part in transport {
+                    match part {
+                        ProtoTuple::Protocol(number) => protocol = Some((*number).into()),
+                        ProtoTuple::SourcePort(port) => source_port = *port,
+                        ProtoTuple::DestinationPort(port) => destination_port = *port,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
     }
+    Some(Direction { source: source?, destination: destination?, protocol: protocol?, source_port, destination_port })
 }

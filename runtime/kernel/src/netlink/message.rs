@@ -1,11 +1,13 @@
 //! The wire format of netlink messages and attributes (`include/uapi/linux/netlink.h`): building and reading, no socket.
 
+use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable};
+
 /// Attributes hold attributes (`NLA_F_NESTED`).
 const NESTED: u16 = 1 << 15;
 /// The attribute's integer is in network byte order (`NLA_F_NET_BYTEORDER`).
 const NET_BYTE_ORDER: u16 = 1 << 14;
-/// The bits of an attribute's type that are flags.
-const TYPE_MASK: u16 = !(NESTED | NET_BYTE_ORDER);
+/// The bits of an attribute's type that are not flags.
+pub(crate) const TYPE_MASK: u16 = !(NESTED | NET_BYTE_ORDER);
 
 /// Bytes of `struct nlmsghdr`.
 pub(crate) const HEADER_LEN: usize = 16;
@@ -38,8 +40,14 @@ impl Message {
         message
     }
 
-    /// A message that another library has laid out.
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
+    /// A message as a library of packet types lays it out.
+    pub(crate) fn of(message: impl NetlinkSerializable, flags: u16) -> Self {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags | NLM_F_REQUEST;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
         Self(bytes)
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use ipnet::IpNet;
 use minipod_model::IpFamily;
-use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
@@ -16,7 +16,6 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::message::{Message, attribute, text_of, u16_at, u32_at};
 use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, RouteKind, Rule};
@@ -104,16 +103,6 @@ pub(super) fn af(family: IpFamily) -> AddressFamily {
 
 fn af_number(family: Option<IpFamily>) -> u8 {
     family.map_or(0, |family| af(family).into())
-}
-
-pub(super) fn finish(message: RouteNetlinkMessage, flags: u16) -> Message {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags | super::message::NLM_F_REQUEST;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    Message::from_bytes(bytes)
 }
 
 pub(super) fn veth(host: (&str, Mac), peer: (&str, Mac), mtu: u32, peer_namespace: RawFd) -> LinkMessage {

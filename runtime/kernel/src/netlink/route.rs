@@ -192,7 +192,7 @@ impl Request {
     }
 
     fn new(message: RouteNetlinkMessage, flags: u16, what: fmt::Arguments<'_>) -> Self {
-        Self { message: packets::finish(message, flags), what: what.to_string(), done: &[] }
+        Self { message: Message::of(message, flags), what: what.to_string(), done: &[] }
     }
 
     fn done(mut self, errors: &'static [i32]) -> Self {
