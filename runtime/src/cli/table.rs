@@ -1,9 +1,9 @@
 //! Text in columns, as kubectl sets it: left-aligned, three blanks between columns, nothing behind the last.
 
-use std::fmt::Write as _;
+use comfy_table::presets;
 
 /// Space between two columns.
-const GAP: usize = 3;
+const GAP: u16 = 3;
 
 /// Rows of cells under headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,23 +27,15 @@ impl Table {
 
     /// The lines, each with its end.
     pub(crate) fn render(&self) -> String {
-        let lines: Vec<&Vec<String>> =
-            (!self.headers.is_empty()).then_some(&self.headers).into_iter().chain(&self.rows).collect();
-        let width =
-            |column: usize| lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..lines.iter().map(|l| l.len()).max().unwrap_or(0)).map(width).collect();
-        let mut text = String::new();
-        for line in lines {
-            for (column, cell) in line.iter().enumerate() {
-                if column + 1 == line.len() {
-                    text.push_str(cell);
-                } else {
-                    let _ = write!(text, "{cell:width$}", width = widths[column] + GAP);
-                }
-            }
-            text.push('\n');
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING).add_rows(&self.rows);
+        if !self.headers.is_empty() {
+            table.set_header(&self.headers);
         }
-        text
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
+        }
+        table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 }
 
@@ -57,5 +49,23 @@ mod tests {
         table.push(["a", "5s"]);
         table.push(["longer-name", "10m"]);
         assert_eq!(table.render(), "NAME          AGE\na             5s\nlonger-name   10m\n");
+    }
+
+    #[test]
+    fn a_wide_character_takes_the_two_columns_that_a_terminal_gives_it() {
+        let mut table = Table::new(&["NAME", "AGE"]);
+        table.push(["\u{8c5a}\u{8089}", "5s"]);
+        table.push(["e\u{301}t\u{e9}", "10m"]);
+        assert_eq!(table.render(), "NAME   AGE\n\u{8c5a}\u{8089}   5s\ne\u{301}t\u{e9}    10m\n");
+    }
+
+    #[test]
+    fn rows_stand_without_headers_and_where_cells_are_missing_or_empty() {
+        let mut table = Table::new(&[]);
+        assert_eq!(table.render(), "");
+        table.push(["a", "b", "c"]);
+        table.push(["longer"]);
+        table.push(["", "b", ""]);
+        assert_eq!(table.render(), "a        b   c\nlonger\n         b\n");
     }
 }
