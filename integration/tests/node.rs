@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use integration::fixture::{DENY_ALL, HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
 use integration::lab::{Iptables, Lab};
+use integration::snapshot::Snapshot;
 use integration::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -202,6 +203,36 @@ fn a_second_daemon_on_the_same_directories_is_refused() {
     let error = lab.minipod(&["node", "run", "--run-dir", "/run/second"]).expect_failure();
     assert!(error.contains("/run/state"), "it does not name the state directory: {error}");
     let _ = lab.minipod(&["get", "nodes"]).expect_success();
+}
+
+#[test]
+fn a_node_with_other_directories_touches_nothing_of_the_one_that_runs_here() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let pid = lab.shell("pgrep -x minipod").expect_success();
+    let said = format!(
+        "another node has this network namespace (process {}), and a second one would remove its pods' network: use that one with \
+         `--run-dir /run/minipod --state-dir /run/state`, or remove it with `minipod node reset --yes --run-dir /run/minipod \
+         --state-dir /run/state`",
+        pid.trim()
+    );
+    let before = Snapshot::of(&lab);
+    let other = ["--run-dir", "/run/second", "--state-dir", "/run/second-state"];
+    for command in [
+        ["node", "run"].as_slice(),
+        &["node", "start"],
+        &["node", "reset", "--yes"],
+        &["run", "other", "--image", HELLO_IMAGE],
+    ] {
+        let error = lab.minipod(&[&other, command].concat()).expect_failure();
+        assert_eq!(error.trim_end(), format!("error: {said}"), "{command:?}");
+        let left = before.differences(&Snapshot::of(&lab));
+        assert!(left.is_empty(), "{command:?}:\n{left}");
+    }
+    assert!(lab.wget("web", "http://localhost:8080").succeeded());
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    lab.start_node().expect("the name is free again");
+    assert!(lab.wget("web", "http://localhost:8080").succeeded());
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Everything that Minipod does to the kernel, in one place: system calls, netlink, sysctls, the `iptables` programs,
-//! processes, locks and terminals.
+//! processes, locks, claims and terminals.
 //!
 //! This crate decides nothing: it says to the kernel what it is told, names what failed, and reads back what is there. All calls
 //! block; none of them knows tokio. A netlink socket belongs to the network namespace in which it was opened, whichever thread uses it
 //! later; [`netns::NetNs::run`] opens them inside a pod.
 
 pub mod cgroup;
+pub mod claim;
 pub mod conntrack;
 pub mod file;
 pub mod host;

@@ -33,6 +33,32 @@ pub enum LockError {
         /// who has it, if it says so
         daemon: Option<Daemon>,
     },
+    /// a node with other directories has this network namespace
+    #[error(
+        "another node has this network namespace{}, and a second one would remove its pods' network: use that one with \
+         `--run-dir {} --state-dir {}`, or remove it with `minipod node reset --yes --run-dir {1} --state-dir {2}`",
+        of_process(*.pid), .run_dir.display(), .state_dir.display()
+    )]
+    OtherNode {
+        /// its daemon, where it is seen from here
+        pid: Option<i32>,
+        /// its run directory
+        run_dir: PathBuf,
+        /// its state directory
+        state_dir: PathBuf,
+    },
+    /// something that is no node daemon has the name
+    #[error(
+        "something holds the socket `@{}` of this network namespace{} and does not say for which node: find it with \
+         `ss -xlp`, end it, and try again", super::namespace::NAME, of_process(*.pid)
+    )]
+    Unknown {
+        /// the process, where it is seen from here
+        pid: Option<i32>,
+    },
+    /// the network namespace could not be asked or taken
+    #[error("cannot take this network namespace for the node: check that unix sockets can be made")]
+    Claim(#[source] io::Error),
     /// a file or directory could not be made
     #[error("cannot prepare `{}`", .path.display())]
     Io {
@@ -46,6 +72,10 @@ pub enum LockError {
 
 fn process(daemon: Option<&Daemon>) -> String {
     daemon.map(|daemon| format!(" (process {})", daemon.pid)).unwrap_or_default()
+}
+
+fn of_process(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// The right to serve a run directory, kept until it is dropped.
@@ -94,7 +124,7 @@ impl Drop for Lock {
 }
 
 impl Daemon {
-    fn of_this_process() -> io::Result<Self> {
+    pub(super) fn of_this_process() -> io::Result<Self> {
         let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
         let start_time =
             start_time(pid)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such process in /proc"))?;

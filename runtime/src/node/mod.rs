@@ -10,6 +10,7 @@ pub mod lock;
 mod log;
 mod machine;
 mod name;
+pub(crate) mod namespace;
 mod network;
 pub mod options;
 pub mod privileges;
@@ -155,6 +156,8 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
     let settings = options.check(&name::kept(&options.directories)?.unwrap_or_else(hostname))?;
     privileges::check()?;
     log::start(&settings.log)?;
+    // Before anything is made: what is refused here leaves nothing.
+    let _namespace = namespace::take(&settings.directories)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -14,7 +14,7 @@ use minipod_kernel::process::{PidFd, Signal};
 
 use super::lock::{self, Lock, LockError};
 use super::options::Settings;
-use super::{ResetError, ResetReport};
+use super::{ResetError, ResetReport, namespace};
 use crate::agent;
 
 /// A daemon ends within this time after SIGTERM, and at once after SIGKILL.
@@ -24,7 +24,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does it.
 pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
+    namespace::refuse_other(&settings.directories)?;
     end_daemon(settings)?;
+    let _namespace = namespace::take(&settings.directories)?;
     let lock = Lock::acquire(&settings.directories)?;
     let mut done = Done::default();
     remove_pods(settings, &mut done);

@@ -18,7 +18,7 @@ use super::super::client::{self, ConnectError};
 use super::super::context::Context;
 use super::super::{Cli, Command as CliCommand, out, version};
 use crate::node::lock::{Daemon, running};
-use crate::node::{Directories, Options};
+use crate::node::{Directories, Options, namespace};
 
 /// A daemon that does not answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +53,7 @@ pub(crate) async fn ensure_running(context: &Context) -> anyhow::Result<Client> 
     }
     let directories = &context.directories;
     require_root("starting `minipod node`")?;
+    namespace::refuse_other(directories)?;
     out::say(&format!(
         "no node is running: starting `minipod node` in the background (log: {})",
         directories.log_file().display()
@@ -77,6 +78,8 @@ fn as_foreground(arguments: &[OsString]) -> Option<Vec<OsString>> {
 /// Starts this program with `arguments` in a session of its own, and waits until its API answers.
 async fn start(directories: &Directories, arguments: Vec<OsString>) -> anyhow::Result<u32> {
     require_root("starting `minipod node`")?;
+    // The daemon looks again; here it is refused before there is a directory with a log.
+    namespace::refuse_other(directories)?;
     let log_file = directories.log_file();
     let mut log = open_log(&log_file).with_context(|| format!("cannot write the log `{}`", log_file.display()))?;
     let log_start = log.seek(SeekFrom::End(0))?;
