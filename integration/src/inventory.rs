@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::lab::Lab;
 
-/// What is looked at, with the command that shows it. Logs, locks, the directory of the locks and the memory of released addresses
+/// What is looked at, with the command that shows it. Logs, locks, the marks of the directories, the directory of the locks and the memory of released addresses
 /// are no trace of a refused command.
 const LOOKS: [(&str, &str); 4] = [
     ("object", "minipod get namespaces,nodes,pods,services,endpointslices,networkpolicies -A -o name || true"),
     (
         "file",
-        "find /run/state /run/minipod 2>/dev/null | grep -v -e '\\.log$' -e '\\.lock$' -e /node.pid -e /boot-id -e '^/run/minipod$' -e /released-addresses.json -e /address-cursor || true",
+        "find /run/state /run/minipod 2>/dev/null | grep -v -e '\\.log$' -e '\\.lock$' -e /node.pid -e /node.json -e '/\\.minipod$' -e /boot-id -e '^/run/minipod$' -e /released-addresses.json -e /address-cursor || true",
     ),
     ("mount", "cut -d' ' -f5 /proc/self/mountinfo"),
     ("process", "pgrep -l -x minipod-shim || true; pgrep -l -x minipod || true"),

@@ -86,6 +86,43 @@ fn reset_restores_the_node_legacy() {
     reset_restores_the_node(Iptables::Legacy);
 }
 
+#[test]
+fn directories_that_somebody_else_filled_are_neither_used_nor_removed() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let _ = lab.shell("mkdir -p /run/photos/images; touch /run/photos/diary /run/photos/images/first").expect_success();
+    let before = Snapshot::of(&lab);
+    for (option, command, said) in [
+        ("--state-dir", ["node", "reset", "--yes"].as_slice(), "is not empty, and no node has used it"),
+        ("--run-dir", &["node", "reset", "--yes"], "is not empty, and no node has used it"),
+        ("--state-dir", &["node", "start"], "has `images`, which no node made"),
+        ("--state-dir", &["image", "ls"], "has `images`, which no node made"),
+    ] {
+        let error = lab.minipod(&[&[option, "/run/photos"], command].concat()).expect_failure();
+        assert!(error.starts_with(&format!("error: `/run/photos` {said}")), "{option} {command:?}: {error}");
+        let left = before.differences(&Snapshot::of(&lab));
+        assert!(left.is_empty(), "{option} {command:?}:\n{left}");
+    }
+}
+
+#[test]
+fn reset_leaves_files_and_cgroups_that_no_node_made_and_says_so() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.pod("web", "app=web");
+    let root = cgroup_roots().swap_remove(0);
+    let other = format!("{}/{}/other", root.display(), lab.cgroup());
+    let sleep =
+        format!("touch /run/state/diary; mkdir {other}; sleep 78 > /dev/null 2>&1 & echo $! > {other}/cgroup.procs");
+    let _ = lab.shell(&sleep).expect_success();
+    let told = lab.minipod(&["node", "reset", "--yes"]).expect_success();
+    assert!(told.contains("removed 1 pod\n"), "{told}");
+    assert!(told.contains("left `diary` in `/run/state`: no node made it\n"), "{told}");
+    assert_eq!(lab.shell("find /run/state").expect_success(), "/run/state\n/run/state/diary\n");
+    let _ = lab.shell("pgrep -x -f 'sleep 78'").expect_success();
+    let pods = cgroups(&lab.cgroup());
+    assert!(!pods.contains("/pod"), "{pods}");
+    let _ = lab.shell("pkill -x -f 'sleep 78'").expect_success();
+}
+
 /// A lab with a running pod, and then a failure.
 #[test]
 #[ignore = "it is meant to fail: the test below runs it and looks at what it leaves"]

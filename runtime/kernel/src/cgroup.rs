@@ -229,6 +229,20 @@ impl Hierarchies {
         }
         Ok(())
     }
+
+    /// Removes the cgroup where it has neither processes nor cgroups below; elsewhere it stays, and that is fine.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`] for other refusals.
+    pub fn remove_if_empty(&self, cgroup: &str) -> Result<(), CgroupError> {
+        for dir in self.all.iter().map(|hierarchy| hierarchy.dir(cgroup)) {
+            match fs::remove_dir(&dir).map_err(|error| (error.raw_os_error().map(Errno::from_raw), error)) {
+                Ok(()) | Err((Some(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY), _)) => {}
+                Err((_, error)) => return Err(failed("remove", &dir)(error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Hierarchy {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
-use super::{ServeError, addresses, name, network, register};
+use super::{ServeError, addresses, directory, name, network, register};
 use crate::agent;
 
 /// The parts have so long to end after a signal.
@@ -105,8 +105,7 @@ fn on_signal(kind: SignalKind) -> Result<Signal, ServeError> {
 }
 
 async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
-    let state_dir = &settings.directories.state_dir;
-    private_directory(state_dir)?;
+    directory::ensure_state_dir(&settings.directories)?;
     let config =
         minipod_api::Config { store: settings.directories.store(), service_cidrs: addresses::service_cidrs(settings) };
     Ok(Server::open(config).await?)
@@ -115,12 +114,6 @@ async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
 fn open_images(settings: &Settings) -> Result<Images, ServeError> {
     let options = image_options(&settings.directories, settings.registries.clone());
     Images::open(options).map_err(|source| ServeError::Images(Box::new(source)))
-}
-
-fn private_directory(path: &Path) -> Result<(), ServeError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| ServeError::Directory { path: path.to_owned(), source })
 }
 
 /// Processes and links end with a boot; where the run directory does not, what it says of them is removed.

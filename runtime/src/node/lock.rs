@@ -4,13 +4,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use minipod_kernel::lock::FileLock;
 use minipod_kernel::process::start_time;
 use serde::{Deserialize, Serialize};
 
+use super::directory::{self, DirectoryError};
 use super::options::Directories;
 
 /// The daemon's process, as `node.pid` says it.
@@ -59,10 +59,13 @@ pub enum LockError {
     /// the network namespace could not be asked or taken
     #[error("cannot take this network namespace for the node: check that unix sockets can be made")]
     Claim(#[source] io::Error),
-    /// a file or directory could not be made
+    /// the run directory
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// a file could not be made
     #[error("cannot prepare `{}`", .path.display())]
     Io {
-        /// the file or directory
+        /// the file
         path: PathBuf,
         /// what the kernel said
         #[source]
@@ -98,7 +101,7 @@ impl Lock {
         };
         let run_dir = &directories.run_dir;
         let found_directory = run_dir.is_dir();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed(run_dir))?;
+        directory::ensure_run_dir(directories)?;
         let path = run_dir.join("node.lock");
         let Some(file) = FileLock::try_acquire(&path).map_err(failed(&path))? else {
             return Err(LockError::Held { run_dir: run_dir.clone(), daemon: running(directories) });

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod daemon;
+pub(crate) mod directory;
 pub(crate) mod files;
 pub mod lock;
 mod log;
@@ -55,15 +56,9 @@ pub enum ServeError {
     /// the runtime could not be started
     #[error("cannot start the node's worker threads")]
     Runtime(#[source] io::Error),
-    /// a directory could not be made
-    #[error("cannot make `{}`: check that its file system can be written", .path.display())]
-    Directory {
-        /// the directory
-        path: PathBuf,
-        /// what the kernel said
-        #[source]
-        source: io::Error,
-    },
+    /// the state directory
+    #[error(transparent)]
+    Directory(#[from] directory::DirectoryError),
     /// what an earlier boot left could not be removed
     #[error("cannot remove what an earlier boot left in `{}`", .path.display())]
     Sweep {
@@ -114,6 +109,9 @@ pub enum ResetError {
         /// the effective user
         uid: u32,
     },
+    /// directories that no node has used
+    #[error(transparent)]
+    Directory(#[from] directory::DirectoryError),
     /// a daemon is running and does not end
     #[error(transparent)]
     Lock(#[from] lock::LockError),
@@ -141,6 +139,8 @@ pub enum ResetError {
 pub struct ResetReport {
     /// one line per kind of thing, e.g. `2 pods`, `14 chains`; empty when there was nothing
     pub removed: Vec<String>,
+    /// one line per directory with entries that no node made
+    pub left: Vec<String>,
 }
 
 /// Runs the daemon in the foreground until SIGTERM or SIGINT. Pods, links and policies stay when it ends.

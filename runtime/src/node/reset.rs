@@ -3,10 +3,9 @@
 //! second reset goes on where the first could not.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use minipod_kernel::cgroup::{CgroupError, Hierarchies};
 use minipod_kernel::mount;
@@ -14,7 +13,7 @@ use minipod_kernel::process::{PidFd, Signal};
 
 use super::lock::{self, Lock, LockError};
 use super::options::Settings;
-use super::{ResetError, ResetReport, namespace};
+use super::{ResetError, ResetReport, directory, namespace};
 use crate::agent;
 
 /// A daemon ends within this time after SIGTERM, and at once after SIGKILL.
@@ -24,6 +23,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does it.
 pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
+    directory::check_before_removal(&settings.directories)?;
     namespace::refuse_other(&settings.directories)?;
     end_daemon(settings)?;
     let _namespace = namespace::take(&settings.directories)?;
@@ -36,19 +36,10 @@ pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
         // The files say what is still to be restored.
         return Err(ResetError::Left { removed: done.removed, problems: done.problems });
     }
-    let directories = &settings.directories;
-    for (path, what) in [(&directories.state_dir, "store, images and logs"), (&directories.run_dir, "run directory")] {
-        // A run directory that has only just been made for the lock was not there before.
-        let fresh = path == &directories.run_dir && !lock.found_directory();
-        match remove_tree(path) {
-            Ok(true) if !fresh => done.removed.push(format!("{what} `{}`", path.display())),
-            Ok(_) => {}
-            Err(error) => done.problems.push(format!("cannot remove `{}`: {error}", path.display())),
-        }
-    }
+    remove_directories(settings, &mut done, lock.found_directory());
     drop(lock);
     if done.problems.is_empty() {
-        return Ok(ResetReport { removed: done.removed });
+        return Ok(ResetReport { removed: done.removed, left: done.left });
     }
     Err(ResetError::Left { removed: done.removed, problems: done.problems })
 }
@@ -58,6 +49,8 @@ pub(super) fn reset(settings: &Settings) -> Result<ResetReport, ResetError> {
 pub(super) struct Done {
     /// lines for the person who asked
     pub(super) removed: Vec<String>,
+    /// what no node made
+    left: Vec<String>,
     /// what is still there, and why
     pub(super) problems: Vec<String>,
 }
@@ -106,10 +99,16 @@ fn remove_pods(settings: &Settings, done: &mut Done) {
         Err(error) => return done.problems.push(agent::with_causes(&error)),
     };
     let parent = &settings.cgroup_parent;
-    let named = hierarchies.children(parent);
-    pods.extend(named.iter().filter_map(|name| name.strip_prefix("pod")).map(str::to_owned));
-    let removed = hierarchies.kill(parent, KILL_PATIENCE).and_then(|()| hierarchies.remove(parent, KILL_PATIENCE));
-    if let Err(error) = removed {
+    for name in hierarchies.children(parent).iter().filter(|name| is_pod_cgroup(name)) {
+        let cgroup = format!("{parent}/{name}");
+        let removed =
+            hierarchies.kill(&cgroup, KILL_PATIENCE).and_then(|()| hierarchies.remove(&cgroup, KILL_PATIENCE));
+        if let Err(error) = removed {
+            done.problems.push(agent::with_causes(&error));
+        }
+        pods.extend(name.strip_prefix("pod").map(str::to_owned));
+    }
+    if let Err(error) = hierarchies.remove_if_empty(parent) {
         done.problems.push(agent::with_causes(&error));
     }
     done.count(pods.len(), "pod", "pods");
@@ -146,39 +145,47 @@ fn remove_mounts(settings: &Settings, done: &mut Done) {
     }
 }
 
-/// Whether there was anything. What is still being written by a process that has just been killed is waited for; a mount point
-/// is only emptied.
-fn remove_tree(path: &Path) -> io::Result<bool> {
-    let deadline = Instant::now() + KILL_PATIENCE;
-    let was_empty = is_empty(path);
-    loop {
-        match fs::remove_dir_all(path) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_empty(path) => return Ok(!was_empty),
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
-            Err(error) => return Err(error),
+/// The state directory goes first: the run directory says where it is.
+fn remove_directories(settings: &Settings, done: &mut Done, found_run_dir: bool) {
+    let directories = &settings.directories;
+    let removed = [
+        (&directories.state_dir, "store, images and logs", directory::remove_state_dir(directories)),
+        (&directories.run_dir, "run directory", directory::remove_run_dir(directories)),
+    ];
+    for (path, what, removed) in removed {
+        // A run directory that has only just been made for the lock was not there before.
+        let fresh = path == &directories.run_dir && !found_run_dir;
+        match removed {
+            Err(error) => done.problems.push(format!("cannot remove `{}`: {error}", path.display())),
+            Ok(removed) => {
+                if removed.any && !fresh {
+                    done.removed.push(format!("{what} `{}`", path.display()));
+                }
+                if !removed.left.is_empty() {
+                    let names = removed.left.join("`, `");
+                    done.left.push(format!("`{names}` in `{}`: no node made it", path.display()));
+                }
+            }
         }
     }
 }
 
-fn is_empty(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// A pod's cgroup is named by its UID; what else is below the parent is somebody else's.
+fn is_pod_cgroup(name: &str) -> bool {
+    let uid = name.strip_prefix("pod").unwrap_or_default();
+    uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use super::{Done, remove_tree};
+    use super::{Done, is_pod_cgroup};
 
     #[test]
-    fn a_tree_is_removed_once() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("state");
-        fs::create_dir_all(path.join("a/b")).expect("made");
-        assert!(remove_tree(&path).expect("removed"));
-        assert!(!remove_tree(&path).expect("gone already"));
+    fn only_cgroups_that_are_named_by_a_uid_are_pods() {
+        assert!(is_pod_cgroup("pod2b209c2a-3e63-4855-ba99-2e4da3f8d5f3"));
+        for other in ["podman.service", "pod", "ssh.service", "2b209c2a-3e63-4855-ba99-2e4da3f8d5f3"] {
+            assert!(!is_pod_cgroup(other), "{other}");
+        }
     }
 
     #[test]

@@ -94,9 +94,10 @@ fn reset(yes: bool, options: &Options) -> anyhow::Result<()> {
         options.directories.state_dir.display()
     );
     let report = crate::node::reset(options)?;
-    if report.removed.is_empty() {
+    if report.removed.is_empty() && report.left.is_empty() {
         return out::print("nothing to remove\n");
     }
-    let lines: Vec<String> = report.removed.iter().map(|line| format!("removed {line}\n")).collect();
+    let mut lines: Vec<String> = report.removed.iter().map(|line| format!("removed {line}\n")).collect();
+    lines.extend(report.left.iter().map(|line| format!("left {line}\n")));
     out::print(&lines.concat())
 }

@@ -1,9 +1,9 @@
 //! Starting the daemon in the background, and waiting until it answers.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use minipod_kernel::process::spawn_daemon;
 use super::super::client::{self, ConnectError};
 use super::super::context::Context;
 use super::super::{Cli, Command as CliCommand, out, version};
+use crate::node::directory::ensure_state_dir;
 use crate::node::lock::{Daemon, running};
 use crate::node::{Directories, Options, namespace};
 
@@ -80,8 +81,14 @@ async fn start(directories: &Directories, arguments: Vec<OsString>) -> anyhow::R
     require_root("starting `minipod node`")?;
     // The daemon looks again; here it is refused before there is a directory with a log.
     namespace::refuse_other(directories)?;
+    ensure_state_dir(directories)?;
     let log_file = directories.log_file();
-    let mut log = open_log(&log_file).with_context(|| format!("cannot write the log `{}`", log_file.display()))?;
+    let mut log = open_log(&log_file).with_context(|| {
+        format!(
+            "cannot write the log `{}`: give a `--state-dir` on a file system that can be written",
+            log_file.display()
+        )
+    })?;
     let log_start = log.seek(SeekFrom::End(0))?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
@@ -99,9 +106,6 @@ pub(super) fn require_root(what: &str) -> anyhow::Result<()> {
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {
-    if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
