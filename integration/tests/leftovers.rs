@@ -123,6 +123,54 @@ fn reset_leaves_files_and_cgroups_that_no_node_made_and_says_so() {
     let _ = lab.shell("pkill -x -f 'sleep 78'").expect_success();
 }
 
+#[test]
+fn reset_and_status_know_the_options_of_the_start() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let before = Snapshot::of(&lab);
+    let (state, parent) = ("/run/elsewhere", format!("{}-elsewhere", lab.cgroup()));
+    let unset = "env -u MINIPOD_STATE_DIR -u MINIPOD_CGROUP_PARENT minipod";
+    let _ = lab.shell(&format!("{unset} node start --state-dir {state} --cgroup-parent {parent}")).expect_success();
+    lab.pod("web", "app=web");
+    assert!(cgroups(&parent).contains("/pod"), "the pod is below the parent that was given");
+
+    let status = lab.shell(&format!("{unset} node status")).expect_success();
+    assert!(status.contains(&format!("State:   {state}\n")), "{status}");
+    assert!(status.contains(&format!("Log:     {state}/node.log\n")), "{status}");
+    assert_eq!(lab.minipod(&["node", "status"]).expect_success(), status, "the environment names another directory");
+    let started = |flag: &str, given: &str, variable: &str, started: &str| {
+        format!(
+            "error: `{flag} {given}`: the node of `/run/minipod` was started with `{flag} {started}`: leave the option (and \
+             `{variable}`) out or give that; `minipod node reset --yes --run-dir /run/minipod` without it removes that node\n"
+        )
+    };
+    let others = [
+        ("--state-dir /run/third", started("--state-dir", "/run/third", "MINIPOD_STATE_DIR", state)),
+        ("--cgroup-parent third", started("--cgroup-parent", "third", "MINIPOD_CGROUP_PARENT", &parent)),
+    ];
+    let running = Snapshot::of(&lab);
+    for stop in [false, true] {
+        if stop {
+            let _ = lab.shell(&format!("{unset} node stop")).expect_success();
+        }
+        for (option, said) in &others {
+            for command in ["node start", "node reset --yes"] {
+                let refused = lab.shell(&format!("{unset} {command} {option}"));
+                assert_eq!(refused.expect_failure(), *said, "{command} {option}");
+            }
+        }
+    }
+    let _ = lab.shell(&format!("{unset} node start")).expect_success();
+    let changed = running.differences(&Snapshot::of(&lab));
+    let changed: Vec<&str> = changed.lines().filter(|line| !line.starts_with("processes:")).collect();
+    assert!(changed.is_empty(), "it is the node that it was:\n{}", changed.join("\n"));
+
+    let told = lab.shell(&format!("{unset} node reset --yes")).expect_success();
+    assert!(told.contains("removed 1 pod\n") && told.contains("sysctls (restored)"), "{told}");
+    let left = before.differences(&Snapshot::of(&lab));
+    assert!(left.is_empty(), "left behind:\n{left}");
+    assert_eq!(cgroups(&parent), "");
+}
+
 /// A lab with a running pod, and then a failure.
 #[test]
 #[ignore = "it is meant to fail: the test below runs it and looks at what it leaves"]

@@ -1,6 +1,6 @@
 //! What every command needs: where the daemon is, and which namespace is meant.
 
-use crate::node::Directories;
+use crate::node::{Directories, GivenDirectories, Started, StartedError};
 
 use super::client::{self, ConnectError};
 
@@ -9,12 +9,24 @@ use super::client::{self, ConnectError};
 pub(crate) struct Context {
     /// where the daemon keeps its things
     pub(crate) directories: Directories,
+    /// as the command line and the environment say it
+    pub(crate) given: GivenDirectories,
     namespace: Option<String>,
 }
 
 impl Context {
-    pub(crate) fn new(directories: Directories, namespace: Option<String>) -> Self {
-        Self { directories, namespace }
+    pub(crate) fn new(given: GivenDirectories, namespace: Option<String>) -> Result<Self, StartedError> {
+        Ok(Self { directories: given.complete()?, given, namespace })
+    }
+
+    /// Where the node of the run directory keeps its things, whatever else was given.
+    pub(crate) fn node_directories(&self) -> Result<Directories, StartedError> {
+        let started = Started::read(&self.given.run_dir)?;
+        let state_dir = started.map(|started| started.state_dir);
+        Ok(Directories {
+            state_dir: state_dir.unwrap_or_else(|| self.directories.state_dir.clone()),
+            ..self.directories.clone()
+        })
     }
 
     /// The namespace that is meant.

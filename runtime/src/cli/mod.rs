@@ -46,7 +46,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::node::Directories;
+use crate::node::GivenDirectories;
 use context::Context;
 
 /// Pods with their own addresses and Kubernetes network policies on any Linux machine.
@@ -54,7 +54,7 @@ use context::Context;
 #[command(name = "minipod", version, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    directories: Directories,
+    directories: GivenDirectories,
 
     /// Namespace of the objects [default: default]
     #[arg(short, long, global = true, env = "MINIPOD_NAMESPACE", value_name = "NAMESPACE")]
@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> anyhow::Result<()> {
-        let context = Context::new(self.directories, self.namespace);
+        let context = Context::new(self.directories, self.namespace)?;
         // The daemon and its removal bring their own runtime.
         let command = match self.command {
             Command::Node(args) => match args.run_blocking(&context)? {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
-use super::{ServeError, addresses, directory, name, network, register};
+use super::{ServeError, Started, addresses, directory, name, network, register};
 use crate::agent;
 
 /// The parts have so long to end after a signal.
@@ -45,6 +45,8 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
     let ranges = register::register(&client, &settings, &machine, &node_ips, &hostname).await?;
 
+    // From here on there is something that only these settings find again.
+    Started::keep(&settings)?;
     let netd = network::start(&settings, &node_ips, ranges, client.clone()).await?;
     let images = open_images(&settings)?;
     let config = agent::Config {

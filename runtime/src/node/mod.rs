@@ -17,6 +17,7 @@ pub mod options;
 pub mod privileges;
 mod register;
 mod reset;
+mod started;
 
 use std::io;
 use std::path::PathBuf;
@@ -24,8 +25,9 @@ use std::path::PathBuf;
 use minipod_kernel::host::{effective_uid, hostname};
 
 pub use name::NameError;
-pub use options::{Directories, Options, OptionsError, Settings};
+pub use options::{Directories, GivenDirectories, Options, OptionsError, Settings};
 pub use register::RegisterError;
+pub use started::{Started, StartedError};
 
 /// Threads for everything that waits: the node is idle most of the time.
 const WORKERS: usize = 2;
@@ -38,6 +40,9 @@ pub enum ServeError {
     /// an option that cannot work
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// not the options of the start
+    #[error(transparent)]
+    Started(#[from] StartedError),
     /// not root
     #[error("`minipod node` needs root (it runs as user {uid}): start it with `sudo`")]
     NotRoot {
@@ -103,6 +108,9 @@ pub enum ResetError {
     /// an option that cannot work
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// not the options of the start
+    #[error(transparent)]
+    Started(#[from] StartedError),
     /// not root
     #[error("`minipod node reset` needs root (it runs as user {uid}): start it with `sudo`")]
     NotRoot {
@@ -153,7 +161,8 @@ pub struct ResetReport {
 pub fn serve(options: &Options) -> Result<(), ServeError> {
     // Only root may read the name that is kept.
     require_root(|uid| ServeError::NotRoot { uid })?;
-    let settings = options.check(&name::kept(&options.directories)?.unwrap_or_else(hostname))?;
+    let options = options.complete()?;
+    let settings = options.check(&name::kept(&options.directories.or_default())?.unwrap_or_else(hostname))?;
     privileges::check()?;
     log::start(&settings.log)?;
     // Before anything is made: what is refused here leaves nothing.
@@ -179,8 +188,8 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
 /// # Errors
 /// What could not be removed; the rest is removed all the same.
 pub fn reset(options: &Options) -> Result<ResetReport, ResetError> {
-    let settings = options.check(&hostname())?;
     require_root(|uid| ResetError::NotRoot { uid })?;
+    let settings = options.complete()?.check(&hostname())?;
     reset::reset(&settings)
 }
 

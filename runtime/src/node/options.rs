@@ -11,15 +11,36 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use minipod_model::{defaults, name};
 use netd::{MarkBits, MarkBitsError};
 
-/// Where the node keeps its things. Commands that only talk to the daemon need no more than this.
+/// Below this cgroup are the pods', unless said otherwise.
+const CGROUP_PARENT: &str = "minipod";
+
+/// Where a person says that the node keeps its things. Commands that only talk to the daemon need no more than this.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct Directories {
+pub struct GivenDirectories {
     /// Directory of the sockets and of what lives for one boot
     #[arg(long, global = true, env = "MINIPOD_RUN_DIR", value_name = "DIR", default_value = defaults::RUN_DIR)]
     pub run_dir: PathBuf,
 
-    /// Directory of the store, the images and the logs
-    #[arg(long, global = true, env = "MINIPOD_STATE_DIR", value_name = "DIR", default_value = defaults::STATE_DIR)]
+    /// Directory of the store, the images and the logs [default: that of the node's start, or /var/lib/minipod]
+    #[arg(long, global = true, env = "MINIPOD_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl GivenDirectories {
+    /// The default in the place of what is not given.
+    #[must_use]
+    pub fn or_default(&self) -> Directories {
+        let state_dir = self.state_dir.clone().unwrap_or_else(|| defaults::STATE_DIR.into());
+        Directories { run_dir: self.run_dir.clone(), state_dir }
+    }
+}
+
+/// Where the node keeps its things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// what lives for one boot, and the sockets
+    pub run_dir: PathBuf,
+    /// the store, the images and the logs
     pub state_dir: PathBuf,
 }
 
@@ -126,7 +147,7 @@ impl Directories {
 pub struct Options {
     /// where things are kept
     #[command(flatten)]
-    pub directories: Directories,
+    pub directories: GivenDirectories,
 
     /// Name of this node [default: that of the first start, which is the host name unless given]
     #[arg(long, env = "MINIPOD_NODE_NAME", value_name = "NAME")]
@@ -174,9 +195,9 @@ pub struct Options {
     #[arg(long, value_name = "BIT", value_parser = bits, default_value = "0x80000000")]
     pub connection_mark_bit: u32,
 
-    /// Cgroup below which the pods' cgroups are made
-    #[arg(long, env = "MINIPOD_CGROUP_PARENT", value_name = "PATH", default_value = "minipod")]
-    pub cgroup_parent: String,
+    /// Cgroup below which the pods' cgroups are made [default: that of the node's start, or minipod]
+    #[arg(long, env = "MINIPOD_CGROUP_PARENT", value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
 
     /// Registry mirrors [default: /etc/minipod/registries.toml if it is there]
     #[arg(long, env = "MINIPOD_REGISTRIES", value_name = "FILE")]
@@ -283,7 +304,8 @@ impl Options {
     /// # Errors
     /// The flag, its value, what is wrong and what to do.
     pub fn check(&self, default_name: &str) -> Result<Settings, OptionsError> {
-        self.directories.check()?;
+        let directories = self.directories.or_default();
+        directories.check()?;
         let (cluster_v4, cluster_v6) = per_family("--cluster-cidr", &self.cluster_cidr)?;
         let (service_v4, service_v6) = per_family("--service-cidr", &self.service_cidr)?;
         check_overlap(&self.cluster_cidr, &self.service_cidr)?;
@@ -293,7 +315,7 @@ impl Options {
         check_service_size(service_v6.map(IpNet::V6))?;
         check_node_ips(&self.node_ip)?;
         Ok(Settings {
-            directories: self.directories.clone(),
+            directories,
             node_name: self.checked_node_name(default_name)?,
             node_ips: self.node_ip.clone(),
             cluster_v4,
@@ -306,7 +328,7 @@ impl Options {
             host_firewall: self.host_firewall,
             pod_to_node: self.pod_to_node,
             marks: self.checked_marks()?,
-            cgroup_parent: check_cgroup(&self.cgroup_parent)?,
+            cgroup_parent: check_cgroup(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
             registries: self.registries.clone(),
             log: self.log.clone(),
         })

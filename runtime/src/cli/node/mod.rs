@@ -72,7 +72,7 @@ impl Args {
 
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self.command {
-            Command::Start(options) => start::run(context, options).await,
+            Command::Start(options) => start::run(context, &with_directories(options, context)).await,
             Command::Stop { pods, timeout } => stop::run(context, pods, timeout).await,
             Command::Status => status::run(context).await,
             command @ (Command::Run(_) | Command::Reset { .. }) => {
@@ -84,14 +84,14 @@ impl Args {
 
 /// The directories may be given in front of `node` as well; there they have been read already.
 fn with_directories(options: Options, context: &Context) -> Options {
-    Options { directories: context.directories.clone(), ..options }
+    Options { directories: context.given.clone(), ..options }
 }
 
 fn reset(yes: bool, options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         yes,
         "`minipod node reset` removes all pods, their network and rules, and {} with images and objects: repeat it with `--yes`",
-        options.directories.state_dir.display()
+        options.complete()?.directories.or_default().state_dir.display()
     );
     let report = crate::node::reset(options)?;
     if report.removed.is_empty() && report.left.is_empty() {

@@ -29,7 +29,8 @@ const INTERVAL: Duration = Duration::from_millis(10);
 const LOG_LINES: usize = 10;
 
 /// `node start`
-pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<()> {
+pub(super) async fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let options = options.complete()?;
     let directories = &context.directories;
     if let Some(Daemon { pid, .. }) = running(directories) {
         wait_until_answering(directories, None, 0).await?;

@@ -15,8 +15,8 @@ use crate::node::lock::running;
 /// `node status`: ends with 1 when no daemon answers.
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     require_root("asking for the node's status")?;
-    let directories = &context.directories;
-    let Some(daemon) = running(directories) else {
+    let directories = context.node_directories()?;
+    let Some(daemon) = running(&directories) else {
         out::print(&format!("Node:    not running ({})\n", directories.run_dir.display()))?;
         return Err(Exit { code: 1, message: String::new() }.into());
     };

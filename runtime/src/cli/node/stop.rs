@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, pods: bool, timeout: Duration) -> any
             ended,
             "process {pid} has not ended {} s after SIGTERM: see its log {}",
             timeout.as_secs(),
-            context.directories.log_file().display()
+            context.node_directories()?.log_file().display()
         );
     }
     out::print(&format!("node stopped (process {pid})\n"))
