@@ -30,12 +30,13 @@ pub enum IpamError {
     #[error("this node has two pod ranges of one family, `{0}` and `{1}`; give one per family")]
     TwoRanges(IpNet, IpNet),
     /// Too small.
-    #[error("node range `{0}` has no room for pods; widen `--node-cidr-mask-ipv{family}`", family = IpFamily::of(.0.addr()).digit())]
+    #[error("node range `{0}` has no room for pods; start a new node with fewer bits for `--node-cidr-mask-ipv{family}`", family = IpFamily::of(.0.addr()).digit())]
     TooSmall(IpNet),
     /// Every address is taken.
     #[error(
         "node range `{range}` has no free address ({in_use} in use, {quarantined} released less than {seconds} s ago, {skipped} of Pod objects \
-         that are not attached); delete pods or widen `--node-cidr-mask-ipv{family}`",
+         that are not attached); delete pods, or make the node anew with a wider range: `minipod node reset --yes`, then \
+         `minipod node start` with fewer bits for `--node-cidr-mask-ipv{family}`, and for `--cluster-cidr` where that is no wider",
         seconds = QUARANTINE.as_secs(), family = IpFamily::of(range.addr()).digit()
     )]
     Exhausted {
@@ -403,7 +404,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "node range `10.0.0.0/28` has no free address (12 in use, 1 released less than 60 s ago, 0 of Pod objects that are not \
-             attached); delete pods or widen `--node-cidr-mask-ipv4`"
+             attached); delete pods, or make the node anew with a wider range: `minipod node reset --yes`, then `minipod node start` \
+             with fewer bits for `--node-cidr-mask-ipv4`, and for `--cluster-cidr` where that is no wider"
         );
         assert_eq!(ipam.allocate(&Taken::new(), at(10) + QUARANTINE).expect("free again"), [ip("10.0.0.5")]);
     }

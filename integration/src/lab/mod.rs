@@ -73,7 +73,9 @@ impl Lab {
         let programs = programs::directory()?;
         let directory = tempfile::Builder::new().prefix("minipod-lab-").tempdir().context("a temporary directory")?;
         std::fs::create_dir(directory.path().join("state"))?;
-        std::fs::write(directory.path().join("resolv.conf"), "")?;
+        for file in ["resolv.conf", "registries.toml"] {
+            std::fs::write(directory.path().join(file), "")?;
+        }
         let mut launcher = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"])
             .args(["bash", "-c", SETUP])

@@ -146,6 +146,16 @@ fn a_disk_too_full_to_start_on_is_told() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_written_is_told_with_what_to_do() {
+    let lab = fresh();
+    let _ = lab.shell("mount -t tmpfs -o ro none /run/state").expect_success();
+    let said = "error: cannot use the directory `/run/state`: give one on a file system that can be written: Read-only file system (os error 30)";
+    assert_refused(&lab, &[(&["node", "start"], said)]);
+    let _ = lab.shell("umount /run/state").expect_success();
+    lab.start_node().expect("one that can be written");
+}
+
+#[test]
 fn an_image_that_does_not_fit_leaves_nothing_of_it() {
     let lab = started();
     let files = || lab.shell("cd /run/state/images; find . | grep -v '\\.lock$' | sort").expect_success();

@@ -40,14 +40,18 @@ fn a_node_without_a_free_address_says_so_and_leaves_nothing_of_the_pod() {
     assert_nothing_left(&lab, || {
         let run = ["run", "more", "--image", HELLO_IMAGE, "--rm", "-i", "--pod-running-timeout", "2s"];
         let said = "error: container more has not started: ContainerCreating: node range `10.244.0.0/30` has no free address \
-                    (1 in use, 0 released less than 60 s ago, 0 of Pod objects that are not attached); delete pods or widen \
-                    `--node-cidr-mask-ipv4`: timed out waiting for the condition after 2s";
+                    (1 in use, 0 released less than 60 s ago, 0 of Pod objects that are not attached); delete pods, or make the node anew with \
+                    a wider range: `minipod node reset --yes`, then `minipod node start` with fewer bits for `--node-cidr-mask-ipv4`, \
+                    and for `--cluster-cidr` where that is no wider: timed out waiting for the condition after 2s";
         let refused = || {
             let ran = lab.minipod(&run);
             assert_eq!((ran.code, ran.stderr.trim_end()), (Some(1), said), "{ran}");
         };
         assert_nothing_made(&lab, refused, "the pod that does not fit");
     });
+    let _ = lab.minipod(&["node", "reset", "--yes"]).expect_success();
+    let _ = lab.minipod(&[&start[..4], &["--node-cidr-mask-ipv4", "29"]].concat()).expect_success();
+    assert!(fill(&lab) > 1, "the advice works");
 }
 
 /// Runs pods until one gets no address; how many did.
@@ -85,6 +89,35 @@ fn services_beyond_the_range_are_refused() {
             ),
         )],
     );
+}
+
+#[test]
+fn another_service_range_than_that_of_the_first_start_is_refused() {
+    let lab = started();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let other = ["node", "start", "--service-cidr", "10.97.0.0/16,fd00:10:96::/112"];
+    let said = "node `n1` has the service range `10.96.0.0/16`, which is not in `--service-cidr` [10.97.0.0/16, fd00:10:96::/112]: its \
+                services and pods keep addresses of it; give the options of the first start, or remove everything with \
+                `minipod node reset --yes`";
+    assert_nothing_left(&lab, || assert_says(&lab.minipod(&other), &format!("{NOT_STARTED}{said}")));
+    lab.start_node().expect("with its own range it starts");
+}
+
+#[test]
+fn an_address_or_a_file_that_is_not_there_is_refused() {
+    let lab = fresh();
+    let _ = lab.shell("ip link add up0 type veth peer name up1; ip address add 192.0.2.1/32 dev up0").expect_success();
+    let address = "`--node-ip 192.0.2.2`: not an address of this machine; give one that `ip address` shows, or leave the option out";
+    let file = "`--registries /nosuch`: no such file; give one that is there, or leave the option (and `MINIPOD_REGISTRIES`) out";
+    assert_refused(
+        &lab,
+        &[
+            (&["node", "start", "--node-ip", "192.0.2.2"], &format!("{NOT_STARTED}{address}")),
+            (&["node", "start", "--registries", "/nosuch"], &format!("{NOT_STARTED}{file}")),
+            (&["image", "ls", "--registries", "/nosuch"], &format!("error: {file}")),
+        ],
+    );
+    let _ = lab.minipod(&["node", "start", "--node-ip", "192.0.2.1"]).expect_success();
 }
 
 #[test]

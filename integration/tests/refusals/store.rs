@@ -11,7 +11,7 @@ fn refused(lab: &Lab, damage: &str, problem: &str) {
     let digest = || lab.shell(&format!("sha256sum {STORE}; find /run/state -maxdepth 1 | sort")).expect_success();
     let before = digest();
     let said = format!(
-        "error: `minipod node` did not start (exit status: 1):\nerror: the store `{STORE}` is damaged: {problem}; it was left as it is. Put a copy from a backup in its place, or move it away and start with an empty store (`minipod node reset --yes` also removes the pods that are left)"
+        "error: `minipod node` did not start (exit status: 1):\nerror: the store `{STORE}` is damaged: {problem}; it was left as it is. Put a copy from a backup in its place, or remove everything with `minipod node reset --yes`"
     );
     assert_says(&lab.minipod(&["node", "start"]), &said);
     assert_eq!(digest(), before, "{damage}");
@@ -40,6 +40,49 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
     let _ = lab.shell(&format!("cp /run/good {STORE}")).expect_success();
     lab.start_node().expect("with the copy in its place it starts");
     lab.wait_ready("web");
+}
+
+#[test]
+fn a_missing_store_whose_pods_are_here_is_refused() {
+    let lab = started();
+    lab.pod("web", "app=web");
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let _ = lab.shell(&format!("mv {STORE} /run/good")).expect_success();
+    assert_nothing_left(&lab, || {
+        let said = format!(
+            "error: `minipod node` did not start (exit status: 1):\nerror: the store `{STORE}` is missing, but 1 of its pods are here: put it, \
+             or a copy from a backup, back in its place, or remove everything with `minipod node reset --yes`"
+        );
+        assert_says(&lab.minipod(&["node", "start"]), &said);
+    });
+    let _ = lab.shell(&format!("mv /run/good {STORE}")).expect_success();
+    lab.start_node().expect("with the store in its place it starts");
+    assert!(lab.exec("web", &["true"]).succeeded(), "the pod has gone on");
+}
+
+#[test]
+fn a_name_that_the_first_start_did_not_keep_is_refused() {
+    let lab = started();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let started = "error: `minipod node` did not start (exit status: 1):\nerror: ";
+    for (written, said) in [
+        (
+            "a b",
+            "`/run/state/node-name` says `a b`, which is not a name that a Node can have: write the node's name into it, which the \
+             first start took from `--node-name` or the host name, or remove everything with `minipod node reset --yes`",
+        ),
+        (
+            "other",
+            "`/run/state/node-name` says that this is node `other`, but the store knows only `n1`: write that into the file, or remove \
+             everything with `minipod node reset --yes`",
+        ),
+    ] {
+        let _ = lab.shell(&format!("echo '{written}' > /run/state/node-name")).expect_success();
+        assert_nothing_left(&lab, || assert_says(&lab.minipod(&["node", "start"]), &format!("{started}{said}")));
+    }
+    let _ = lab.shell("echo n1 > /run/state/node-name").expect_success();
+    lab.start_node().expect("with its own name it starts");
+    assert_eq!(lab.minipod(&["get", "nodes", "-o", "name"]).expect_success(), "node/n1\n");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use minipod_image::Images;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::files::{image_options, program};
+use super::files::{check_registries, image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
 use super::{ServeError, Started, addresses, directory, name, network, register};
@@ -32,18 +32,21 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let mut interrupt = on_signal(SignalKind::interrupt())?;
     let directories = settings.directories.clone();
     let machine = Machine::observe();
+    machine::check_addresses(&settings.node_ips)?;
+    check_registries(settings.registries.as_deref())?;
     sweep_earlier_boot(&directories.run_dir, &machine.boot_id)
         .map_err(|source| ServeError::Sweep { path: directories.run_dir.clone(), source })?;
 
+    let services = addresses::service_cidrs(&settings);
     let settings = addresses::of_host(settings, &netd::hostnet::available_families());
     // Before the store and the Node, which remembers its ranges: what is refused here leaves nothing.
     network::check(&settings)?;
     let server = open_server(&settings).await?;
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");
-    name::keep(&directories, &settings.node_name)?;
+    let earlier = register::Earlier { services, named: name::keep(&directories, &settings.node_name)? };
     let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
-    let ranges = register::register(&client, &settings, &machine, &node_ips, &hostname).await?;
+    let ranges = register::register(&client, &settings, &earlier, &machine, &node_ips, &hostname).await?;
 
     // From here on there is something that only these settings find again.
     Started::keep(&settings)?;
@@ -108,6 +111,10 @@ fn on_signal(kind: SignalKind) -> Result<Signal, ServeError> {
 
 async fn open_server(settings: &Settings) -> Result<Server, ServeError> {
     directory::ensure_state_dir(&settings.directories)?;
+    let (store, pods) = (settings.directories.store(), agent::directories(&settings.directories.pods()).len());
+    if pods > 0 && !store.exists() {
+        return Err(ServeError::StoreMissing { store, pods });
+    }
     let config =
         minipod_api::Config { store: settings.directories.store(), service_cidrs: addresses::service_cidrs(settings) };
     Ok(Server::open(config).await?)

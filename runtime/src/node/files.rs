@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::Directories;
+use super::options::{Directories, OptionsError};
 
 /// Where mirrors are configured, unless said otherwise.
 const REGISTRIES: &str = "/etc/minipod/registries.toml";
@@ -16,6 +16,19 @@ pub(crate) fn program(variable: &str, name: &str) -> PathBuf {
     }
     let own = std::env::current_exe().unwrap_or_default();
     own.parent().unwrap_or(Path::new("/")).join(name)
+}
+
+/// A file that was asked for has to be there; the default one need not.
+pub(crate) fn check_registries(asked: Option<&Path>) -> Result<(), OptionsError> {
+    match asked.filter(|path| !path.is_file()) {
+        None => Ok(()),
+        Some(path) => Err(OptionsError {
+            flag: "--registries",
+            value: path.display().to_string(),
+            problem: "no such file",
+            next: "give one that is there, or leave the option (and `MINIPOD_REGISTRIES`) out",
+        }),
+    }
 }
 
 /// What the node's image store is opened with; `registries` is the file that was asked for, if one was.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use minipod_kernel::host::link_addresses;
+use minipod_kernel::host::{has_address, link_addresses};
+
+use super::options::OptionsError;
 
 /// What a Node object says of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,19 @@ pub(super) fn observe_addresses() -> Vec<IpAddr> {
     let on_links = addresses_of_links();
     let first = |v4: bool| on_links.iter().copied().find(|address| address.is_ipv4() == v4);
     v4.or_else(|| first(true)).into_iter().chain(v6.or_else(|| first(false))).collect()
+}
+
+/// Addresses that were given have to be this machine's: others would answer for the node.
+pub(super) fn check_addresses(given: &[IpAddr]) -> Result<(), OptionsError> {
+    match given.iter().find(|address| !has_address(**address)) {
+        None => Ok(()),
+        Some(address) => Err(OptionsError {
+            flag: "--node-ip",
+            value: address.to_string(),
+            problem: "not an address of this machine",
+            next: "give one that `ip address` shows, or leave the option out",
+        }),
+    }
 }
 
 /// The source address that the kernel chooses; connecting a UDP socket sends nothing.

@@ -76,6 +76,17 @@ pub enum ServeError {
     /// the store or its first objects
     #[error(transparent)]
     Store(#[from] minipod_api::OpenError),
+    /// the store is gone, and what it knew is there
+    #[error(
+        "the store `{}` is missing, but {pods} of its pods are here: put it, or a copy from a backup, back in its place, or remove \
+         everything with `minipod node reset --yes`", .store.display()
+    )]
+    StoreMissing {
+        /// the file
+        store: PathBuf,
+        /// how many directories of pods there are
+        pods: usize,
+    },
     /// the API's socket
     #[error(transparent)]
     Api(#[from] minipod_api::ServeError),

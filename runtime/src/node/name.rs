@@ -5,8 +5,12 @@ use std::io;
 use std::path::PathBuf;
 
 use minipod_kernel::file::{Durability, read_if_present, write_atomically};
+use minipod_model::name::dns_subdomain_problem;
 
 use super::options::Directories;
+
+/// So much of what is no name is shown.
+const SHOWN: usize = 60;
 
 /// Why the node has no name.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,17 @@ pub enum NameError {
         /// where it is kept
         state_dir: PathBuf,
     },
+    /// the file says something that is no name
+    #[error(
+        "`{}` says `{found}`, which is not a name that a Node can have: write the node's name into it, which the first start took from \
+         `--node-name` or the host name, or remove everything with `minipod node reset --yes`", .path.display()
+    )]
+    Damaged {
+        /// the file
+        path: PathBuf,
+        /// how it begins
+        found: String,
+    },
     /// the file could not be read or written
     #[error("cannot read or write `{}`, which keeps the node's name: check its file system", .path.display())]
     File {
@@ -38,19 +53,26 @@ pub enum NameError {
 /// The name that the first start kept; `None` before it.
 pub(super) fn kept(directories: &Directories) -> Result<Option<String>, NameError> {
     let path = directories.node_name();
-    let read = read_if_present(&path).map_err(|source| NameError::File { path, source })?;
-    Ok(read.map(|name| String::from_utf8_lossy(&name).trim().to_owned()).filter(|name| !name.is_empty()))
+    let read = read_if_present(&path).map_err(|source| NameError::File { path: path.clone(), source })?;
+    let Some(text) = read else { return Ok(None) };
+    let name = String::from_utf8_lossy(&text).trim().to_owned();
+    match dns_subdomain_problem(&name) {
+        None => Ok(Some(name)),
+        Some(_) => {
+            Err(NameError::Damaged { path, found: name.chars().take(SHOWN).flat_map(char::escape_debug).collect() })
+        }
+    }
 }
 
-/// Keeps the name; refused where another one is kept.
-pub(super) fn keep(directories: &Directories, name: &str) -> Result<(), NameError> {
+/// Keeps the name; refused where another one is kept. Says whether it was kept before.
+pub(super) fn keep(directories: &Directories, name: &str) -> Result<bool, NameError> {
     match kept(directories)? {
-        Some(kept) if kept == name => Ok(()),
+        Some(kept) if kept == name => Ok(true),
         Some(kept) => Err(NameError::Other { given: name.to_owned(), kept, state_dir: directories.state_dir.clone() }),
         None => {
             let path = directories.node_name();
             let written = write_atomically(&path, format!("{name}\n").as_bytes(), Durability::Durable);
-            written.map_err(|source| NameError::File { path, source })
+            written.map(|()| false).map_err(|source| NameError::File { path, source })
         }
     }
 }
@@ -65,12 +87,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let directories = Directories { state_dir: directory.path().to_owned(), ..Directories::default() };
         assert_eq!(kept(&directories).expect("nothing yet"), None);
-        keep(&directories, "aaa").expect("the first");
-        keep(&directories, "aaa").expect("the same");
+        assert!(!keep(&directories, "aaa").expect("the first"));
+        assert!(keep(&directories, "aaa").expect("the same"));
         let refused = keep(&directories, "bbb").expect_err("another").to_string();
         for word in ["`--node-name bbb`", "node `aaa`", "`--node-name aaa`", "`minipod node reset --yes`"] {
             assert!(refused.contains(word), "{word}: {refused}");
         }
         assert_eq!(kept(&directories).expect("read").as_deref(), Some("aaa"));
+        for garbage in ["", "a b", "\0\u{1}", &"x".repeat(300)] {
+            std::fs::write(directories.node_name(), garbage).expect("written");
+            let refused = keep(&directories, "aaa").expect_err("no name").to_string();
+            assert!(refused.contains("node-name` says `") && refused.len() < 500, "{refused}");
+        }
     }
 }

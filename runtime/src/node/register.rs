@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
@@ -19,6 +20,9 @@ use super::options::Settings;
 
 /// Pods that a node is said to take; nothing enforces it but the size of its range.
 const PODS: &str = "250";
+
+/// The Node's annotation with its service ranges, comma separated.
+const SERVICES: &str = "minipod.local/service-cidrs";
 
 /// Why the node is not registered.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,32 @@ pub enum RegisterError {
         flag: &'static str,
         /// its value
         mask: u8,
+    },
+    /// the store knows this node with another service range
+    #[error(
+        "node `{node}` has the service range `{stored}`, which is not in `--service-cidr` {given:?}: its services and pods keep addresses \
+         of it; give the options of the first start, or remove everything with `minipod node reset --yes`"
+    )]
+    OtherServices {
+        /// the node
+        node: String,
+        /// in the store
+        stored: IpNet,
+        /// as configured
+        given: Vec<IpNet>,
+    },
+    /// the store is that of another node than the state directory says
+    #[error(
+        "`{}` says that this is node `{node}`, but the store knows only `{}`: write that into the file, or remove everything with \
+         `minipod node reset --yes`", .file.display(), .known.join("`, `")
+    )]
+    OtherNode {
+        /// what the file says
+        node: String,
+        /// where the name is kept
+        file: PathBuf,
+        /// the nodes in the store
+        known: Vec<String>,
     },
     /// no range is left
     #[error(
@@ -63,10 +93,19 @@ pub enum RegisterError {
     },
 }
 
+/// What a registration has to agree with.
+pub(super) struct Earlier {
+    /// the service ranges of the options, also those of a family that the host does not have now
+    pub(super) services: Vec<IpNet>,
+    /// whether an earlier start has kept the node's name
+    pub(super) named: bool,
+}
+
 /// Writes the Node object, and says which pod ranges the node has, IPv4 first. Ranges that it has had before stay.
 pub(super) async fn register(
     client: &Client,
     settings: &Settings,
+    earlier: &Earlier,
     machine: &Machine,
     addresses: &[IpAddr],
     hostname: &str,
@@ -76,6 +115,11 @@ pub(super) async fn register(
     let api: Api<Node> = Api::all(client.clone());
     let all = api.list(&kube::api::ListParams::default()).await.map_err(failed)?.items;
     let own = all.iter().find(|node| node.name_any() == *name);
+    if earlier.named && own.is_none() && !all.is_empty() {
+        let known = all.iter().map(kube::ResourceExt::name_any).collect();
+        return Err(RegisterError::OtherNode { node: name.clone(), file: settings.directories.node_name(), known });
+    }
+    let annotations = annotations(name, own, &earlier.services)?;
     let ranges = if let Some(ranges) = own.map(pod_cidrs).filter(|ranges| !ranges.is_empty()) {
         check_ranges(ranges, settings)?
     } else {
@@ -86,13 +130,14 @@ pub(super) async fn register(
     let cidrs: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     if own.is_some() {
         let patch = json!({
-            "metadata": {"labels": labels},
+            "metadata": {"labels": labels, "annotations": annotations},
             "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs},
         });
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(failed)?;
     } else {
         let spec = NodeSpec { pod_cidr: cidrs.first().cloned(), pod_cidrs: Some(cidrs), ..NodeSpec::default() };
-        let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+        let (labels, annotations) = (Some(labels), Some(annotations));
+        let metadata = ObjectMeta { name: Some(name.clone()), labels, annotations, ..ObjectMeta::default() };
         let node = Node { metadata, spec: Some(spec), status: None };
         api.create(&PostParams::default(), &node).await.map_err(failed)?;
     }
@@ -128,6 +173,18 @@ fn labels(settings: &Settings, hostname: &str) -> BTreeMap<String, String> {
         ("kubernetes.io/arch", arch),
     ];
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// What the Node keeps beside its spec: the service ranges, from which services and resolvers of pods have their addresses. A
+/// family may be added.
+fn annotations(name: &str, own: Option<&Node>, services: &[IpNet]) -> Result<BTreeMap<String, String>, RegisterError> {
+    let kept = own.and_then(|node| node.annotations().get(SERVICES)).map(String::as_str).unwrap_or_default();
+    let missing = kept.split(',').filter_map(|text| text.parse::<IpNet>().ok()).find(|net| !services.contains(net));
+    if let Some(stored) = missing {
+        return Err(RegisterError::OtherServices { node: name.to_owned(), stored, given: services.to_vec() });
+    }
+    let text: Vec<String> = services.iter().map(ToString::to_string).collect();
+    Ok([(SERVICES.to_owned(), text.join(","))].into())
 }
 
 fn pod_cidrs(node: &Node) -> Vec<IpNet> {
@@ -233,7 +290,10 @@ fn ready_condition(old: &Node, ready: Option<bool>, now: Timestamp) -> NodeCondi
 mod tests {
     use ipnet::IpNet;
 
-    use super::{RegisterError, check_ranges, choose_ranges};
+    use k8s_openapi::api::core::v1::Node;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::{RegisterError, annotations, check_ranges, choose_ranges};
     use crate::node::options::Settings;
     use crate::node::options::tests::options;
 
@@ -243,6 +303,24 @@ mod tests {
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().expect("a range")).collect()
+    }
+
+    #[test]
+    fn another_service_range_than_before_is_refused_and_a_family_may_be_added() {
+        let (v4, both) = (nets(&["10.96.0.0/16"]), nets(&["10.96.0.0/16", "fd00:10:96::/112"]));
+        let node = |services: &[IpNet]| {
+            let annotations = Some(annotations("n1", None, services).expect("a new node"));
+            Node { metadata: ObjectMeta { annotations, ..ObjectMeta::default() }, ..Node::default() }
+        };
+        annotations("n1", Some(&node(&v4)), &v4).expect("the same");
+        annotations("n1", Some(&node(&v4)), &both).expect("one more");
+        annotations("n1", Some(&Node::default()), &v4).expect("nothing is kept");
+        for (kept, given, stored) in
+            [(&v4, nets(&["10.97.0.0/16"]), "`10.96.0.0/16`"), (&both, v4.clone(), "`fd00:10:96::/112`")]
+        {
+            let error = annotations("n1", Some(&node(kept)), &given).expect_err("another").to_string();
+            assert!(error.contains(stored), "{error}");
+        }
     }
 
     #[test]

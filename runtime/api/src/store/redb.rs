@@ -46,8 +46,8 @@ pub enum OpenStoreError {
     },
     /// its content is not what was written
     #[error(
-        "the store `{}` is damaged: {problem}; it was left as it is. Put a copy from a backup in its place, or move it away and start \
-         with an empty store (`minipod node reset --yes` also removes the pods that are left)", path.display()
+        "the store `{}` is damaged: {problem}; it was left as it is. Put a copy from a backup in its place, or remove \
+         everything with `minipod node reset --yes`", path.display()
     )]
     Damaged {
         /// the file

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::out;
 use super::table::Table;
 use crate::node::directory::ensure_state_dir;
-use crate::node::files::image_options;
+use crate::node::files::{check_registries, image_options};
 use progress::Bar;
 
 /// Options of `image`.
@@ -118,6 +118,7 @@ impl Args {
     fn open(&self, context: &Context) -> anyhow::Result<Images> {
         let uid = effective_uid();
         anyhow::ensure!(uid == 0, "the image store belongs to root (this is user {uid}): use `sudo minipod image ...`");
+        check_registries(self.registries.as_deref())?;
         ensure_state_dir(&context.directories)?;
         let options = image_options(&context.directories, self.registries.clone());
         let directory = options.directory.clone();
