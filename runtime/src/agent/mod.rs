@@ -48,7 +48,7 @@ use status::{ImageView, View};
 
 pub(crate) use effects::with_causes;
 pub use streams::Streams;
-pub(crate) use sweep::directories;
+pub(crate) use sweep::{directories, pod_of_cgroup};
 
 /// The shim of a pod's directory, as its last state or the agent's record says.
 pub(crate) fn shim_process(directory: &std::path::Path) -> Option<crate::node::lock::Daemon> {

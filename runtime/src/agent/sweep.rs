@@ -21,7 +21,7 @@ pub(super) async fn sweep(config: &Config, cgroups: &Hierarchies) {
         let known: BTreeSet<String> = directories(&config.directories.pods()).into_iter().collect();
         remove_unknown(&config.directories.pod_data(), &known);
         for name in cgroups.children(&config.cgroup_parent) {
-            let Some(uid) = name.strip_prefix("pod").filter(|uid| !known.contains(*uid)) else { continue };
+            let Some(uid) = pod_of_cgroup(&name).filter(|uid| !known.contains(*uid)) else { continue };
             let cgroup = format!("{}/{name}", config.cgroup_parent);
             let removed = cgroups.kill(&cgroup, PATIENCE).and_then(|()| cgroups.remove(&cgroup, PATIENCE));
             if let Err(error) = removed {
@@ -43,6 +43,12 @@ pub(super) fn remove_unknown(path: &Path, known: &BTreeSet<String>) {
     }
 }
 
+/// The UID of the pod whose cgroup has this name. What else is below the parent is somebody else's.
+pub(crate) fn pod_of_cgroup(name: &str) -> Option<&str> {
+    let uid = name.strip_prefix("pod")?;
+    (uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')).then_some(uid)
+}
+
 /// Names of the directories below; none where there is no such directory.
 pub(crate) fn directories(path: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
@@ -51,4 +57,18 @@ pub(crate) fn directories(path: &Path) -> Vec<String> {
         entries.flatten().filter(is_dir).filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pod_of_cgroup;
+
+    #[test]
+    fn only_cgroups_that_are_named_by_a_uid_are_pods() {
+        let uid = "2b209c2a-3e63-4855-ba99-2e4da3f8d5f3";
+        assert_eq!(pod_of_cgroup(&format!("pod{uid}")), Some(uid));
+        for other in ["podman.service", "pod", "ssh.service", uid] {
+            assert_eq!(pod_of_cgroup(other), None, "{other}");
+        }
+    }
 }

@@ -99,14 +99,14 @@ fn remove_pods(settings: &Settings, done: &mut Done) {
         Err(error) => return done.problems.push(agent::with_causes(&error)),
     };
     let parent = &settings.cgroup_parent;
-    for name in hierarchies.children(parent).iter().filter(|name| is_pod_cgroup(name)) {
-        let cgroup = format!("{parent}/{name}");
+    for uid in hierarchies.children(parent).iter().filter_map(|name| agent::pod_of_cgroup(name)) {
+        let cgroup = format!("{parent}/pod{uid}");
         let removed =
             hierarchies.kill(&cgroup, KILL_PATIENCE).and_then(|()| hierarchies.remove(&cgroup, KILL_PATIENCE));
         if let Err(error) = removed {
             done.problems.push(agent::with_causes(&error));
         }
-        pods.extend(name.strip_prefix("pod").map(str::to_owned));
+        pods.insert(uid.to_owned());
     }
     if let Err(error) = hierarchies.remove_if_empty(parent) {
         done.problems.push(agent::with_causes(&error));
@@ -170,23 +170,9 @@ fn remove_directories(settings: &Settings, done: &mut Done, found_run_dir: bool)
     }
 }
 
-/// A pod's cgroup is named by its UID; what else is below the parent is somebody else's.
-fn is_pod_cgroup(name: &str) -> bool {
-    let uid = name.strip_prefix("pod").unwrap_or_default();
-    uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Done, is_pod_cgroup};
-
-    #[test]
-    fn only_cgroups_that_are_named_by_a_uid_are_pods() {
-        assert!(is_pod_cgroup("pod2b209c2a-3e63-4855-ba99-2e4da3f8d5f3"));
-        for other in ["podman.service", "pod", "ssh.service", "2b209c2a-3e63-4855-ba99-2e4da3f8d5f3"] {
-            assert!(!is_pod_cgroup(other), "{other}");
-        }
-    }
+    use super::Done;
 
     #[test]
     fn counts_are_told_in_words() {
