@@ -158,6 +158,34 @@ fn routes_and_links_that_others_take_away_are_back_before_the_periodic_look() {
 }
 
 #[test]
+fn a_pods_link_that_somebody_deletes_is_made_anew_with_its_policy_in_force() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    for (name, labels) in [("hello-web", "app=hello"), ("foo", "app=foo"), ("other", "app=other")] {
+        lab.pod(name, labels);
+    }
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    let address = lab.pod_ip("hello-web");
+    let url = format!("http://{address}:8080");
+    until("the policy", LIMIT, || (!lab.wget("other", &url).succeeded()).then_some(())).expect("denied");
+    let delete = format!("ip link del dev $(ip -o route get {address} | grep -o 'mpod[0-9a-f]*')");
+    let works_again = || {
+        until("foo to reach hello-web again", LIMIT, || lab.wget("foo", &url).succeeded().then_some(()))
+            .unwrap_or_else(|error| unreachable!("{error}\n{}", lab.node_log()));
+        assert!(!lab.wget("other", &url).succeeded(), "the policy holds for the new link");
+        assert_eq!(lab.pod_ip("hello-web"), address);
+    };
+    let _ = lab.shell(&delete).expect_success();
+    works_again();
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let _ = lab.shell(&delete).expect_success();
+    lab.start_node().expect("a new daemon");
+    works_again();
+    let log = lab.node_log();
+    assert_eq!(log.matches("somebody else deleted a pod's interface; made it anew").count(), 2, "{log}");
+    assert!(!log.contains("the sandbox is gone"), "{log}");
+}
+
+#[test]
 fn a_new_shim_runs_no_container_again_that_has_succeeded_under_on_failure() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.apply(&format!(

@@ -77,6 +77,11 @@ pub(super) fn withdraw(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachErr
     rtnl.send(record.addresses.iter().map(route).collect()).map_err(|error| kernel(record, error))
 }
 
+/// Deletes a link, and with it the pod's end, before it returns.
+pub(super) fn delete(rtnl: &mut Rtnl, record: &Record, index: u32) -> Result<(), AttachError> {
+    rtnl.send(vec![Request::remove_link(index)]).map_err(|error| kernel(record, error))
+}
+
 /// Compares what is on the node with the record.
 pub(super) fn check(rtnl: &mut Rtnl, record: &Record) -> Result<(), AttachError> {
     let name = record.link.as_str();

@@ -1,8 +1,9 @@
 //! Attaching a sandbox: a veth pair with addresses, routes and neighbours, and the record of it.
 //!
 //! Model: [`Attacher::prepare`] chooses name and addresses and touches nothing in the kernel; the caller then puts gate and policy in
-//! force for them; [`Attacher::connect`] makes the link and everything on it, or nothing. Ownership: links named `mpod*`, routes with
-//! protocol 109 to pods, records in `RUN_DIR/attachments`. Threads: one caller at a time, in the node's network namespace. Rules and sets
+//! force for them; [`Attacher::connect`] makes the link and everything on it, or nothing; [`Attacher::restore`] does so again where others
+//! deleted the link of a pod that lives. Ownership: links named `mpod*`, routes with protocol 109 to pods, records in
+//! `RUN_DIR/attachments`. Threads: one caller at a time, in the node's network namespace. Rules and sets
 //! are not touched here.
 
 mod error;
@@ -62,7 +63,7 @@ pub struct Attacher {
 pub struct Swept {
     /// records of an earlier boot
     pub earlier_boot: usize,
-    /// attachments whose link is gone, and with it the pod's namespace
+    /// attachments whose namespace is gone, and with it the link
     pub gone: Vec<Record>,
     /// links that no record knows: what a crash left half-made
     pub unknown_links: Vec<LinkName>,
@@ -99,7 +100,8 @@ impl Prepared {
 }
 
 impl Attacher {
-    /// Reads the records, forgets those of an earlier boot and those whose link is gone, deletes links that no record knows.
+    /// Reads the records, forgets those of an earlier boot and those whose link and namespace are gone, deletes links that no record
+    /// knows. A link that is gone alone is left to [`Attacher::restore`].
     ///
     /// `run_dir` lives for one boot, `state_dir` for ever. `now` is the time since boot, here and everywhere.
     ///
@@ -184,7 +186,8 @@ impl Attacher {
             return Err(AttachError::Exists { container_id, ifname, link });
         }
         let netns = NetNs::open(&request.netns)?;
-        if netns.inode().is_ok_and(|inode| inode == self.own_netns) {
+        let netns_inode = netns.inode().ok();
+        if netns_inode == Some(self.own_netns) {
             return Err(AttachError::NodeNamespace(request.netns.clone()));
         }
         if self.dying.contains(&link) {
@@ -201,6 +204,7 @@ impl Attacher {
             pod: request.pod.clone(),
             labels: request.labels.clone(),
             netns: request.netns.clone(),
+            netns_inode,
             host_mac: host_mac(&link),
             link,
             link_index: 0,
@@ -281,7 +285,7 @@ impl Attacher {
         self.attachments.keys().filter(|sandbox| !valid.contains(sandbox)).cloned().collect()
     }
 
-    /// The sandboxes whose link is gone: the pod's namespace was deleted without a word.
+    /// The sandboxes whose link is gone: the pod's namespace was deleted without a word, or somebody deleted the link alone.
     ///
     /// # Errors
     /// The links cannot be listed.
@@ -290,6 +294,30 @@ impl Attacher {
             self.rtnl.links().map_err(AttachError::List)?.into_iter().map(|link| link.index).collect();
         let gone = self.attachments.values().filter(|record| !present.contains(&record.link_index));
         Ok(gone.map(|record| record.sandbox.clone()).collect())
+    }
+
+    /// Makes the link of a sandbox anew, as it was, if its namespace is still there; says whether it is. Name and addresses stay, so rules
+    /// and sets hold for the new link as they did for the old one.
+    ///
+    /// # Errors
+    /// What the kernel refused; nothing is left of the link then, and the sandbox is still attached.
+    pub fn restore(&mut self, sandbox: &Sandbox) -> Result<bool, AttachError> {
+        let Some(mut record) = self.attachments.get(sandbox).cloned() else { return Ok(false) };
+        let Some(netns) = record.living_netns()? else { return Ok(false) };
+        // A restoration that was interrupted, or somebody who gave the node's end another namespace.
+        if let Some(stray) = self.rtnl.link(record.link.as_str()).map_err(AttachError::List)? {
+            host_side::delete(&mut self.rtnl, &record, stray.index)?;
+        }
+        netns.run(|| pod_side::remove_stray(&record))??;
+        record.link_index = 0;
+        if let Err(error) = self.make(&mut record, &netns) {
+            if record.link_index != 0 {
+                host_side::delete(&mut self.rtnl, &record, record.link_index)?;
+            }
+            return Err(error);
+        }
+        self.attachments.insert(sandbox.clone(), record);
+        Ok(true)
     }
 
     /// Switches the node's ends on that others switched off, with everything that the kernel forgot of them; which they were.
@@ -351,7 +379,7 @@ impl Attacher {
             if record.boot_id != self.boot_id {
                 self.records.remove(&record.link)?;
                 swept.earlier_boot += 1;
-            } else if links.get(record.link.as_str()) == Some(&record.link_index) {
+            } else if links.get(record.link.as_str()) == Some(&record.link_index) || record.living_netns()?.is_some() {
                 self.ipam.adopt(&record.addresses);
                 self.attachments.insert(record.sandbox.clone(), record);
             } else {

@@ -42,6 +42,15 @@ pub(super) fn configure(record: &Record) -> Result<(), AttachError> {
     Ok(())
 }
 
+/// Deletes the pod's end of a pair whose other end the node has lost to another namespace. An interface of somebody else stays.
+pub(super) fn remove_stray(record: &Record) -> Result<(), AttachError> {
+    let mut rtnl = Rtnl::open()?;
+    let there = rtnl.link(&record.sandbox.ifname).map_err(AttachError::List)?;
+    let Some(stray) = there.filter(|link| link.mac == Some(record.mac)) else { return Ok(()) };
+    let kernel = |source| AttachError::Kernel { link: record.link.clone(), source };
+    rtnl.send(vec![Request::remove_link(stray.index)]).map_err(kernel)
+}
+
 /// One send for everything. No link-local address, hence no duplicate address detection and no multicast chatter: the only neighbour is
 /// the node, and it is known.
 fn requests(link: u32, record: &Record) -> Vec<Request> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use minipod_kernel::file::{Durability, ensure_removed, write_atomically};
 use minipod_kernel::netlink::Mac;
+use minipod_kernel::netns::{NetNs, NetNsError};
 use minipod_model::LinkName;
 use minipod_protocol::netd::{PodRef, Sandbox};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// the path of the network namespace at the time
     pub netns: PathBuf,
+    /// the identity of that namespace, by which another one at the same path is told from it
+    #[serde(default)]
+    pub netns_inode: Option<u64>,
     /// the node's end
     pub link: LinkName,
     /// the number of the node's end
@@ -40,6 +44,17 @@ pub struct Record {
     pub mtu: u32,
     /// the pod's addresses, IPv4 first
     pub addresses: Vec<IpAddr>,
+}
+
+impl Record {
+    /// The sandbox's namespace; `None` when it is gone.
+    pub(super) fn living_netns(&self) -> Result<Option<NetNs>, NetNsError> {
+        match NetNs::open(&self.netns) {
+            Ok(netns) => Ok(Some(netns).filter(|netns| netns.inode().ok() == self.netns_inode)),
+            Err(NetNsError::Gone(_) | NetNsError::NotANamespace(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The directory of the records.

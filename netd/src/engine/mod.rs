@@ -68,6 +68,8 @@ pub struct Engine {
     stale: bool,
     /// the last failure to make the kernel agree, until it agrees
     failure: Option<String>,
+    /// when the kernel is compared with what it should be, at the latest
+    next_look: Instant,
     first: watch::Sender<First>,
 }
 
@@ -102,6 +104,7 @@ impl Engine {
             clock,
             stale: true,
             failure: None,
+            next_look: Instant::now() + LOOK,
             first,
         };
         (engine, attempted)
@@ -109,9 +112,8 @@ impl Engine {
 
     /// Carries out commands until [`Command::Stop`] or until nobody is left who could give one. The kernel keeps enforcing.
     pub fn run(mut self, commands: &Receiver<Command>) {
-        let mut next_look = Instant::now() + LOOK;
         loop {
-            let until = if self.failure.is_some() { Instant::now() + RETRY } else { next_look };
+            let until = if self.failure.is_some() { Instant::now() + RETRY } else { self.next_look };
             match commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     let mut batch = vec![first];
@@ -127,9 +129,9 @@ impl Engine {
                 // The failure has been logged; whoever waited has been told.
                 let _ = self.enforce();
             }
-            if Instant::now() >= next_look {
+            if Instant::now() >= self.next_look {
                 self.look();
-                next_look = Instant::now() + LOOK;
+                self.next_look = Instant::now() + LOOK;
             }
             self.publish_names();
         }
@@ -187,7 +189,10 @@ impl Engine {
             Ok(changes) => {
                 self.stale = false;
                 self.failure = None;
-                self.first.send_replace(First::InForce);
+                if self.first.send_replace(First::InForce) != First::InForce {
+                    // What others changed while no daemon ran.
+                    self.next_look = Instant::now();
+                }
                 if !changes.is_empty() {
                     tracing::info!(?changes, "rules and sets changed");
                 }
@@ -243,7 +248,7 @@ impl Engine {
 
     /// Looks at links, routes, routing rules and addresses.
     fn look_at_network(&mut self) {
-        self.release_vanished();
+        self.restore_vanished();
         match self.attacher.repair_links() {
             Ok(repaired) if repaired.is_empty() => {}
             Ok(repaired) => tracing::warn!(?repaired, "somebody else switched pods' interfaces off; switched on again"),
@@ -261,17 +266,31 @@ impl Engine {
         }
     }
 
-    /// Releases the interfaces of sandboxes that are gone without a word.
-    fn release_vanished(&mut self) {
-        let gone = match self.attacher.vanished() {
-            Ok(gone) if gone.is_empty() => return,
-            Ok(gone) => gone,
+    /// Makes links anew that others deleted, and releases the interfaces of sandboxes that are gone without a word. Before gate and
+    /// policy are in force nothing is made.
+    fn restore_vanished(&mut self) {
+        let vanished = match self.attacher.vanished() {
+            Ok(vanished) if vanished.is_empty() => return,
+            Ok(vanished) => vanished,
             Err(error) => return tracing::warn!(error = %error, "links cannot be listed"),
         };
+        if *self.first.borrow() != First::InForce {
+            return;
+        }
         let mut answers = Answers::default();
-        for sandbox in gone {
-            tracing::info!(container_id = %sandbox.container_id, "the sandbox is gone; its interface is released");
-            self.begin_detach(sandbox, None, &mut answers);
+        for sandbox in vanished {
+            let container_id = &sandbox.container_id;
+            match self.attacher.restore(&sandbox) {
+                Ok(true) => tracing::warn!(%container_id, "somebody else deleted a pod's interface; made it anew"),
+                Ok(false) => {
+                    tracing::info!(%container_id, "the sandbox is gone; its interface is released");
+                    self.begin_detach(sandbox, None, &mut answers);
+                }
+                Err(error) => {
+                    let causes = causes(&error);
+                    tracing::warn!(%container_id, %error, ?causes, "a pod's interface is gone and cannot be made anew; trying again");
+                }
+            }
         }
         let enforced = self.enforce();
         self.finish(answers, &enforced);

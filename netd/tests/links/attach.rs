@@ -8,7 +8,8 @@ use minipod_kernel::netlink::{Request, Rtnl};
 use minipod_kernel::netns::NetNs;
 use minipod_model::defaults::ROUTE_PROTOCOL;
 use minipod_model::{IpFamily, LinkName};
-use minipod_protocol::netd::{Check, Code, Error};
+use minipod_protocol::netd::{Attached, Check, Code, Error};
+use netd::attach::Attacher;
 
 use crate::node::{Pod, attach, exchange, ip, now, on_a_node, socket};
 
@@ -20,7 +21,7 @@ fn ours() -> (usize, usize) {
     (links, routes.filter(|route| route.protocol == ROUTE_PROTOCOL).count())
 }
 
-fn addresses(attached: &minipod_protocol::netd::Attached) -> Vec<IpAddr> {
+fn addresses(attached: &Attached) -> Vec<IpAddr> {
     attached.addresses.iter().map(|address| address.address).collect()
 }
 
@@ -208,11 +209,13 @@ fn a_successor_adopts_what_is_there_and_sweeps_the_rest() {
         let mut rtnl = Rtnl::open().expect("netlink");
         let index = rtnl.link(&gone.host_ifname).expect("look up").expect("the link").index;
         rtnl.send(vec![Request::remove_link(index)]).expect("deleted");
+        let vanished = vanishes.sandbox();
+        drop(vanishes);
 
         let (mut successor, swept) = node.open();
         assert_eq!(swept.earlier_boot, 1);
         assert_eq!(swept.gone.len(), 1);
-        assert_eq!(swept.gone[0].sandbox, vanishes.sandbox());
+        assert_eq!(swept.gone[0].sandbox, vanished);
         assert_eq!(swept.unknown_links.len(), 1);
         assert_eq!(swept.damaged.len(), 1);
         successor.finish_deletions();
@@ -274,7 +277,90 @@ fn a_namespace_that_went_away_without_a_word_is_noticed() {
             assert!(std::time::Instant::now() < deadline, "the link is still there");
             std::thread::park_timeout(std::time::Duration::from_millis(10));
         }
+        assert!(!attacher.restore(&sandbox).expect("looked"), "there is nothing to make a link in");
         assert!(attacher.detach(&sandbox, now()).expect("released").is_some());
+    });
+}
+
+/// Everything that an attachment is, and that packets pass.
+#[track_caller]
+fn works_as_attached(attacher: &mut Attacher, pod: &Pod, attached: &Attached) {
+    let check = Check { sandbox: pod.sandbox(), netns: pod.request().netns, attached: attached.clone() };
+    attacher.check(&check).expect("as it was made");
+    for address in addresses(attached) {
+        let server = pod.ns.run(|| socket(address, 7)).expect("pod");
+        exchange(&server, (address, 7).into()).expect("answered");
+    }
+}
+
+fn ip_command(arguments: &[&str]) {
+    assert!(std::process::Command::new("ip").args(arguments).status().expect("`ip` runs").success());
+}
+
+#[test]
+fn a_link_that_somebody_deleted_is_made_anew_as_it_was() {
+    on_a_node(|node| {
+        let (mut host, mut attacher, pod, attached) = node.with_pod();
+        let end_in_pod = ["link", "del", "dev", "eth0"];
+        let elsewhere = NetNs::create().expect("a namespace");
+        let path = {
+            use std::os::fd::{AsFd as _, AsRawFd as _};
+            format!("/proc/{}/fd/{}", std::process::id(), elsewhere.as_fd().as_raw_fd())
+        };
+        let deletions: [&dyn Fn(); 3] = [
+            &|| ip_command(&["link", "del", "dev", &attached.host_ifname]),
+            &|| pod.ns.run(|| ip_command(&end_in_pod)).expect("pod"),
+            &|| ip_command(&["link", "set", "dev", &attached.host_ifname, "netns", &path]),
+        ];
+        for delete in deletions {
+            delete();
+            assert_eq!(attacher.vanished().expect("links"), [pod.sandbox()]);
+            assert!(attacher.restore(&pod.sandbox()).expect("made anew"));
+            assert_eq!(attacher.vanished().expect("links"), []);
+            assert!(host.ensure(&attacher.pod_routes()).expect("routes").is_empty(), "its routes are back as well");
+            works_as_attached(&mut attacher, &pod, &attached);
+        }
+        assert_eq!(
+            elsewhere.run(|| Rtnl::open().expect("netlink").links().expect("links").len()).expect("elsewhere"),
+            1
+        );
+    });
+}
+
+#[test]
+fn a_successor_keeps_a_pod_whose_link_was_deleted_in_the_meantime() {
+    on_a_node(|node| {
+        let (_, attacher, pod, attached) = node.with_pod();
+        drop(attacher);
+        ip_command(&["link", "del", "dev", &attached.host_ifname]);
+        // What a predecessor leaves that ended in the middle of making it anew.
+        ip_command(&["link", "add", &attached.host_ifname, "type", "veth", "peer", "name", "half-made"]);
+        let (mut successor, swept) = node.open();
+        assert_eq!(swept, netd::attach::Swept::default());
+        assert_eq!(successor.vanished().expect("links"), [pod.sandbox()]);
+        assert!(successor.restore(&pod.sandbox()).expect("made anew"));
+        works_as_attached(&mut successor, &pod, &attached);
+        assert_eq!(Rtnl::open().expect("netlink").link("half-made").expect("look up"), None);
+    });
+}
+
+#[test]
+fn a_namespace_that_took_the_place_of_a_pods_gets_no_link() {
+    on_a_node(|node| {
+        let (mut attacher, _) = node.open();
+        let (pod, other) = (Pod::new("one"), Pod::new("other"));
+        let path = node.dir.path().join("netns");
+        let lead_to = |target: &std::path::Path| {
+            let _ = std::fs::remove_file(&path);
+            std::os::unix::fs::symlink(target, &path).expect("a link");
+        };
+        let mut request = pod.request();
+        lead_to(&request.netns);
+        request.netns.clone_from(&path);
+        let attached = attach(&mut attacher, &request).expect("attached");
+        lead_to(&other.request().netns);
+        ip_command(&["link", "del", "dev", &attached.host_ifname]);
+        assert!(!attacher.restore(&pod.sandbox()).expect("looked"), "the namespace at that path is another");
     });
 }
 
