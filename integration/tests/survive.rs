@@ -185,6 +185,51 @@ fn a_pods_link_that_somebody_deletes_is_made_anew_with_its_policy_in_force() {
     assert!(!log.contains("the sandbox is gone"), "{log}");
 }
 
+/// The look comes every 5 s: if it alone brought rules back, all but the first would take that long each.
+fn rules_are_back_before_the_periodic_look(iptables: Iptables) {
+    let lab = Lab::started("n1", iptables).expect("a lab");
+    let variant = iptables.as_str();
+    let begin = Instant::now();
+    for (program, table) in [("ip6tables", "mangle"), ("iptables", "raw"), ("iptables", "filter")] {
+        let tool = format!("{program}-{variant}");
+        let _ = lab.shell(&format!("{tool} -t {table} -F")).expect_success();
+        let jump = format!("{tool}-save -t {table} | grep -e '-A [A-Z]* .*-j MP-'");
+        until("the rules", LIMIT, || lab.shell(&jump).succeeded().then_some(()))
+            .unwrap_or_else(|error| unreachable!("{error}\n{}", lab.node_log()));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(10), "repaired after {:?}", begin.elapsed());
+}
+
+#[test]
+fn flushed_rules_are_back_before_the_periodic_look_with_nft() {
+    rules_are_back_before_the_periodic_look(Iptables::Nft);
+}
+
+#[test]
+fn flushed_rules_are_back_before_the_periodic_look_with_legacy() {
+    rules_are_back_before_the_periodic_look(Iptables::Legacy);
+}
+
+#[test]
+fn a_repair_that_fails_is_told_by_status_and_tried_again_until_it_works() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let status = r#"echo '{"cniVersion":"1.1.0","name":"n","type":"minipod-cni"}' | CNI_COMMAND=STATUS CNI_PATH=/ minipod-cni"#;
+    let _ = lab.shell(status).expect_success();
+    let program = "program=$(readlink -f $(command -v iptables-nft))";
+    let break_it = format!(
+        "{program}; mkdir /run/copy; cp $program /run/copy/iptables-nft; mount --bind /bin/false $program
+         /run/copy/iptables-nft -F FORWARD"
+    );
+    let _ = lab.shell(&break_it).expect_success();
+    let said = until("STATUS to tell", LIMIT, || Some(lab.shell(status)).filter(|ran| !ran.succeeded()))
+        .unwrap_or_else(|error| unreachable!("{error}\n{}", lab.node_log()));
+    assert!(said.stdout.contains("the kernel does not enforce the newest state"), "{said}");
+    let _ = lab.shell(&format!("{program}; umount $program")).expect_success();
+    until("STATUS to be well again", LIMIT, || lab.shell(status).succeeded().then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}: {}\n{}", lab.shell(status), lab.node_log()));
+    let _ = lab.shell("iptables-nft -S FORWARD | grep MP-FORWARD").expect_success();
+}
+
 #[test]
 fn a_new_shim_runs_no_container_again_that_has_succeeded_under_on_failure() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::command::{Command, Engine as Handle};
 use crate::consistent::Source;
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
-use crate::engine::{Engine, First, Parts, Publish};
+use crate::engine::{Enforcement, Engine, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
 use crate::options::{Iptables, Options};
 use crate::routes::Ranges;
@@ -85,6 +85,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Netd {
     engine: Handle,
+    enforcement: tokio::sync::watch::Receiver<Enforcement>,
     thread: thread::JoinHandle<()>,
     watches: JoinSet<()>,
     server: JoinHandle<()>,
@@ -120,7 +121,7 @@ impl Netd {
         };
         let facts = facts::gather(options, &host);
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
-        let (engine, mut attempted) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
+        let (engine, mut enforcement) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
         let (handle, commands) = Handle::channel();
         let thread = thread::Builder::new()
             .name("netd-engine".into())
@@ -131,8 +132,8 @@ impl Netd {
         let told = handle.clone();
         watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));
         // An error would mean that the engine has ended; the socket then says so.
-        let first = attempted.wait_for(|first| *first != First::Awaited).await.map(|first| first.clone());
-        if let Ok(First::Refused(failure)) = first {
+        let first = enforcement.wait_for(|now| *now != Enforcement::Awaited).await.map(|first| first.clone());
+        if let Ok(Enforcement::Failing(failure)) = first {
             watches.shutdown().await;
             end_engine(&handle, thread).await;
             // What was there before stays and enforces what it did.
@@ -160,7 +161,13 @@ impl Netd {
         released::carry_out(&path, &handle).await;
         let source = Source { client, progress: options.prompt_bookmarks.then_some(progress) };
         let server = tokio::spawn(socket::serve(listener, handle.clone(), source));
-        Ok(Self { engine: handle, thread, watches, server })
+        Ok(Self { engine: handle, enforcement, thread, watches, server })
+    }
+
+    /// Whether the kernel does what it should, from now on.
+    #[must_use]
+    pub fn enforcement(&self) -> tokio::sync::watch::Receiver<Enforcement> {
+        self.enforcement.clone()
     }
 
     /// Ends it: no command is left half done.

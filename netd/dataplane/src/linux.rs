@@ -4,7 +4,7 @@ use std::thread;
 
 use ipnet::IpNet;
 use minipod_kernel::ipset::{self, Batch, Edit, Element, Ipset, Mark, SetHeader, SetType};
-use minipod_kernel::iptables::{self, Iptables, Variant};
+use minipod_kernel::iptables::{self, Generation, Generations, Iptables, Variant};
 use minipod_model::defaults::SET_PREFIX;
 use minipod_model::{IpFamily, LinkName, Protocol};
 
@@ -22,6 +22,9 @@ use crate::text::{append_text, hook_name, jump_matches, read_save, restore_text}
 pub struct LinuxKernel {
     sets: Ipset,
     rules: Iptables,
+    generations: Generations,
+    /// of the rules as they were read last, or as we left them
+    seen: Option<Generation>,
 }
 
 impl LinuxKernel {
@@ -30,7 +33,9 @@ impl LinuxKernel {
     /// # Errors
     /// Missing programs, kernel support or privileges.
     pub fn open(variant: Option<Variant>) -> Result<Self, KernelError> {
-        Ok(Self { rules: Iptables::detect(variant)?, sets: Ipset::open()? })
+        let rules = Iptables::detect(variant)?;
+        let generations = Generations::open(rules.variant());
+        Ok(Self { rules, sets: Ipset::open()?, generations, seen: None })
     }
 
     /// The variant in use.
@@ -38,11 +43,28 @@ impl LinuxKernel {
     pub fn variant(&self) -> Variant {
         self.rules.variant()
     }
+
+    /// Whether somebody else may have changed rules since they were read; takes microseconds. Sets do not count, and who changes rules in the
+    /// very moment in which we do is noticed by the next reading only.
+    pub fn may_have_changed(&mut self) -> bool {
+        self.generations.observe() != self.seen
+    }
+
+    /// Changes rules; what is different afterwards is our doing.
+    fn change(&mut self, work: impl FnOnce(&Iptables) -> Result<(), KernelError>) -> Result<(), KernelError> {
+        let undisturbed = !self.may_have_changed();
+        let result = work(&self.rules);
+        if undisturbed {
+            self.seen = self.generations.observe();
+        }
+        result
+    }
 }
 
 impl Kernel for LinuxKernel {
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let mut observed = Observed::default();
+        self.seen = self.generations.observe();
         for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
             read_save(family, &self.rules.save_all(family)?, &mut observed);
         }
@@ -87,36 +109,38 @@ impl Kernel for LinuxKernel {
             let of_family = tables.iter().filter(|table| table.family == family);
             of_family.map(|t| restore_text(family, t.table, &t.replace, &t.delete)).collect()
         };
-        let rules = &self.rules;
-        each_family(|family| {
-            let text = text(family);
-            if !text.is_empty() {
-                rules.restore(family, &text)?;
-            }
-            Ok(())
+        self.change(|rules| {
+            each_family(|family| {
+                let text = text(family);
+                if !text.is_empty() {
+                    rules.restore(family, &text)?;
+                }
+                Ok(())
+            })
         })
     }
 
     fn ensure_jumps(&mut self, jumps: &[Jump]) -> Result<(), KernelError> {
-        let rules = &self.rules;
-        each_family(|family| {
-            for jump in jumps.iter().filter(|jump| jump.family == family) {
-                let there = iptables::Jump {
-                    table: jump.table,
-                    chain: hook_name(jump.hook).to_owned(),
-                    target: jump.chain.to_string(),
-                    matches: jump_matches(jump),
-                };
-                match jump.place {
-                    Place::First => drop(rules.ensure_first(family, &there)?),
-                    Place::Last if rules.positions(family, &there)?.len() == 1 => {}
-                    Place::Last => {
-                        rules.remove_jump(family, &there)?;
-                        rules.restore(family, &append_text(jump))?;
+        self.change(|rules| {
+            each_family(|family| {
+                for jump in jumps.iter().filter(|jump| jump.family == family) {
+                    let there = iptables::Jump {
+                        table: jump.table,
+                        chain: hook_name(jump.hook).to_owned(),
+                        target: jump.chain.to_string(),
+                        matches: jump_matches(jump),
+                    };
+                    match jump.place {
+                        Place::First => drop(rules.ensure_first(family, &there)?),
+                        Place::Last if rules.positions(family, &there)?.len() == 1 => {}
+                        Place::Last => {
+                            rules.remove_jump(family, &there)?;
+                            rules.restore(family, &append_text(jump))?;
+                        }
                     }
                 }
-            }
-            Ok(())
+                Ok(())
+            })
         })
     }
 
@@ -127,8 +151,7 @@ impl Kernel for LinuxKernel {
             target: chain.to_string(),
             matches: String::new(),
         };
-        self.rules.remove_jump(hook.family, &there)?;
-        Ok(())
+        self.change(|rules| Ok(rules.remove_jump(hook.family, &there).map(drop)?))
     }
 }
 

@@ -27,7 +27,11 @@ use objects::Objects;
 
 /// How often the kernel is compared with what it should be, when nothing else makes the engine look.
 const LOOK: Duration = Duration::from_secs(5);
-/// How soon a change that failed is tried again.
+/// How often the kernel is asked whether somebody changed rules, which costs microseconds; only then they are read.
+const GLANCE: Duration = Duration::from_secs(1);
+/// Of the time, reading rules that others keep changing may take one part in so many.
+const SHARE: u32 = 20;
+/// How soon a change or a repair that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Commands in one batch at most: the first of them waits for the last.
 const BATCH: usize = 256;
@@ -66,30 +70,33 @@ pub struct Engine {
     clock: Clock,
     /// something is different from what the kernel was told last
     stale: bool,
-    /// the last failure to make the kernel agree, until it agrees
-    failure: Option<String>,
+    enforcement: watch::Sender<Enforcement>,
     /// when the kernel is compared with what it should be, at the latest
     next_look: Instant,
-    first: watch::Sender<First>,
+    /// when the kernel is asked whether somebody changed rules
+    next_glance: Instant,
+    /// when what failed is tried again
+    next_retry: Instant,
 }
 
-/// How the first attempt to enforce what is known went; attaches make sense once it has worked.
+/// Whether the kernel does what it should; attaches make sense while it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum First {
+pub enum Enforcement {
     /// not every kind of object has been listed yet
     Awaited,
-    /// it is in force
+    /// what is known is in force
     InForce,
-    /// the kernel or a program refused it: why
-    Refused(String),
+    /// the kernel or a program refused the newest state, or a repair: why
+    Failing(String),
 }
 
 impl Engine {
-    /// The engine, and how its first attempt to enforce something goes.
+    /// The engine, and whether the kernel does what it should.
     #[must_use]
-    pub fn new(parts: Parts) -> (Self, watch::Receiver<First>) {
+    pub fn new(parts: Parts) -> (Self, watch::Receiver<Enforcement>) {
         let Parts { policy, facts, dataplane, attacher, host, publish, clock } = parts;
-        let (first, attempted) = watch::channel(First::Awaited);
+        let (enforcement, told) = watch::channel(Enforcement::Awaited);
+        let now = Instant::now();
         let mut objects = Objects::new(policy);
         let known = attacher.attachments().map(attachments::as_object).collect();
         objects.apply(Change::Listed(Listed::Attachments(known)));
@@ -103,17 +110,19 @@ impl Engine {
             unpublished: false,
             clock,
             stale: true,
-            failure: None,
-            next_look: Instant::now() + LOOK,
-            first,
+            enforcement,
+            next_look: now + LOOK,
+            next_glance: now + GLANCE,
+            next_retry: now,
         };
-        (engine, attempted)
+        (engine, told)
     }
 
     /// Carries out commands until [`Command::Stop`] or until nobody is left who could give one. The kernel keeps enforcing.
     pub fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            let until = if self.failure.is_some() { Instant::now() + RETRY } else { self.next_look };
+            let next = self.next_look.min(self.next_glance);
+            let until = if self.is_failing() { next.min(self.next_retry) } else { next };
             match commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     let mut batch = vec![first];
@@ -125,13 +134,14 @@ impl Engine {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.failure.is_some() {
-                // The failure has been logged; whoever waited has been told.
-                let _ = self.enforce();
+            let now = Instant::now();
+            if self.is_failing() && now >= self.next_retry {
+                self.try_again();
             }
-            if Instant::now() >= self.next_look {
+            if now >= self.next_look {
                 self.look();
-                self.next_look = Instant::now() + LOOK;
+            } else if now >= self.next_glance {
+                self.glance();
             }
             self.publish_names();
         }
@@ -188,11 +198,7 @@ impl Engine {
         match result {
             Ok(changes) => {
                 self.stale = false;
-                self.failure = None;
-                if self.first.send_replace(First::InForce) != First::InForce {
-                    // What others changed while no daemon ran.
-                    self.next_look = Instant::now();
-                }
+                self.note_success();
                 if !changes.is_empty() {
                     tracing::info!(?changes, "rules and sets changed");
                 }
@@ -202,27 +208,57 @@ impl Engine {
         }
     }
 
+    fn note_success(&mut self) {
+        if *self.enforcement.borrow() == Enforcement::InForce {
+            return;
+        }
+        if let Enforcement::Failing(_) = self.enforcement.send_replace(Enforcement::InForce) {
+            tracing::info!("the kernel enforces the newest state again");
+        }
+        // For what others changed in the meantime.
+        self.next_look = Instant::now();
+    }
+
     fn note_failure(&mut self, error: &DataplaneError) -> Error {
         let details = causes(error);
         let failure = details.iter().fold(error.to_string(), |text, cause| text + ": " + cause);
-        let is_first = self.first.send_if_modified(|first| {
-            let is_first = *first == First::Awaited;
-            if is_first {
-                *first = First::Refused(failure.clone());
+        let failing = Enforcement::Failing(failure);
+        let before = self.enforcement.borrow().clone();
+        if before != failing {
+            // The first one is told by whoever starts the engine.
+            if before != Enforcement::Awaited {
+                tracing::error!(%error, causes = ?details, "the kernel does not enforce the newest state; trying again");
             }
-            is_first
-        });
-        // The first one is told by whoever starts the engine.
-        if !is_first && self.failure.as_ref() != Some(&failure) {
-            tracing::error!(error = %failure, "the kernel does not enforce the newest state; trying again");
+            self.enforcement.send_replace(failing);
         }
-        self.failure = Some(failure);
+        self.next_retry = Instant::now() + RETRY;
         Error { code: Code::Io, message: error.to_string(), details }
+    }
+
+    /// Why the kernel does not do what it should.
+    fn failure(&self) -> Option<String> {
+        match &*self.enforcement.borrow() {
+            Enforcement::Failing(failure) => Some(failure.clone()),
+            Enforcement::Awaited | Enforcement::InForce => None,
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        matches!(*self.enforcement.borrow(), Enforcement::Failing(_))
+    }
+
+    /// The failure has been logged; whoever waited has been told.
+    fn try_again(&mut self) {
+        if self.stale && self.objects.complete() {
+            let _ = self.enforce();
+        } else {
+            self.look_at_rules();
+        }
     }
 
     fn status(&self) -> Result<(), Error> {
         let refuse = |code, message: String| Err(Error { code, message, details: Vec::new() });
-        if let Some(failure) = &self.failure {
+        if let Some(failure) = self.failure() {
             return refuse(
                 Code::LimitedConnectivity,
                 format!("the kernel does not enforce the newest state: {failure}"),
@@ -237,13 +273,36 @@ impl Engine {
     /// Looks for what others changed, wherever nobody tells of changes, too.
     fn look(&mut self) {
         self.look_at_network();
+        self.look_at_rules();
+        self.next_look = Instant::now() + LOOK;
+    }
+
+    /// Reads rules and sets only if somebody changed rules.
+    fn glance(&mut self) {
+        self.next_glance = Instant::now() + GLANCE;
+        if self.dataplane.kernel().may_have_changed() {
+            self.look_at_rules();
+        }
+    }
+
+    fn look_at_rules(&mut self) {
+        let begin = Instant::now();
         match self.dataplane.repair() {
-            Ok(changes) if changes.is_empty() => {}
-            Ok(changes) => tracing::warn!(?changes, "somebody else changed our rules or sets; repaired"),
+            Ok(changes) => {
+                if !changes.is_empty() {
+                    tracing::warn!(?changes, "somebody else changed our rules or sets; repaired");
+                }
+                // Otherwise what was repaired is an older state.
+                if !self.stale {
+                    self.note_success();
+                }
+            }
             Err(error) => {
                 self.note_failure(&error);
             }
         }
+        let end = Instant::now();
+        self.next_glance = end + GLANCE.max((end - begin) * SHARE);
     }
 
     /// Looks at links, routes, routing rules and addresses.
@@ -274,7 +333,7 @@ impl Engine {
             Ok(vanished) => vanished,
             Err(error) => return tracing::warn!(error = %error, "links cannot be listed"),
         };
-        if *self.first.borrow() != First::InForce {
+        if *self.enforcement.borrow() != Enforcement::InForce {
             return;
         }
         let mut answers = Answers::default();

@@ -30,8 +30,8 @@ impl Engine {
         json!({
             "node": cluster.options.node,
             "iptables": self.dataplane.kernel().variant().to_string(),
-            "enforcing": self.failure.is_none() && self.objects.complete(),
-            "failure": self.failure,
+            "enforcing": !self.is_failing() && self.objects.complete(),
+            "failure": self.failure(),
             "attachments": attachments,
             "addressesInUse": self.attacher.ipam().in_use(),
             "policies": cluster.policies.len(),

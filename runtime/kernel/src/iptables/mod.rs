@@ -5,6 +5,7 @@
 //! calling thread's process image, that is, of the thread that calls.
 
 mod error;
+mod generation;
 mod jump;
 mod run;
 mod variant;
@@ -15,6 +16,7 @@ use iptables::IPTables;
 use minipod_model::IpFamily;
 
 pub use error::IptablesError;
+pub use generation::{Generation, Generations};
 pub use jump::Jump;
 pub use variant::{UnknownVariant, Variant};
 
