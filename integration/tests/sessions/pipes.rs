@@ -136,3 +136,28 @@ fn an_attached_container_gets_input_until_it_ends() {
     let refused = lab.minipod(&["attach", "echo"]).expect_failure();
     assert_eq!(refused, "error: cannot attach a container in a completed pod; current phase is Failed\n");
 }
+
+#[test]
+fn a_log_is_followed_to_its_end_from_the_first_moment_of_its_container_and_of_each_restart() {
+    let lab = lab();
+    let follow = |name: &str| {
+        let ran = lab.minipod(&["logs", "-f", name]);
+        ran.succeeded().then_some(ran.stdout)
+    };
+    for round in 0..8 {
+        let name = format!("f{round}");
+        let run = ["run", &name, "--image", IMAGE, "--restart=Never", "--"];
+        let _ = lab.minipod(&[&run[..], &["sh", "-c", "echo 0; sleep 0.4; echo 1; sleep 0.4; echo 2"]].concat());
+        let log = until("a log", LIMIT, || follow(&name)).expect("followed");
+        assert_eq!(log, "0\n1\n2\n", "round {round}");
+    }
+    let script = "echo 0; sleep 0.5; echo 1; exit 1";
+    let _ = lab.minipod(&["run", "again", "--image", IMAGE, "--", "sh", "-c", script]).expect_success();
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    until("a second start", LIMIT, || {
+        let log = follow("again")?;
+        assert_eq!(log, "0\n1\n", "a start's log is shown whole");
+        (lab.minipod(&["get", "pod", "again", "-o", restarts]).stdout == "1").then_some(())
+    })
+    .expect("restarted");
+}

@@ -290,8 +290,12 @@ pub(super) fn process(directory: &Path) -> Option<lock::Daemon> {
 
 /// The agent's own record; empty where there is none.
 pub(super) fn read_record(directory: &Path) -> Record {
-    let text = fs::read(directory.join(AGENT_FILE)).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
+    find_record(directory).unwrap_or_default()
+}
+
+/// The agent's own record; `None` where there is none.
+pub(super) fn find_record(directory: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(directory.join(AGENT_FILE)).ok()?).ok()
 }
 
 /// What the shim was told.

@@ -1,5 +1,6 @@
 //! Logs, exec and attach for the API server: files and shims' sockets behind [`PodStreams`].
 
+use std::cmp::Ordering;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use futures::stream;
 use minipod_api::PodStreams;
 use minipod_api::streams::{Input, LogOptions, LogStream, Output, Session, SessionOptions, StreamError, Target};
 use minipod_protocol::frame::{self, Channel, MAX_PAYLOAD};
-use minipod_protocol::shim::{AttachStreams, Exec, Exit, Phase, Reply, Request, TerminalSize};
+use minipod_protocol::shim::{AttachStreams, Exec, Exit, Phase, Reply, Request, State, TerminalSize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -146,18 +147,35 @@ struct Follow {
 }
 
 impl Follow {
-    /// Whether this start of the container still runs.
-    fn is_running(&self) -> bool {
-        if shim::read_record(&self.directory).run != self.start.run {
-            return false;
-        }
-        let Some(state) = shim::read_state(&self.directory) else { return false };
-        let found = all_containers(&state).find(|state| state.name == self.container);
-        !state.finished
-            && found.is_some_and(|state| {
-                state.restarts == self.start.attempt && matches!(state.phase, Phase::Running { .. } | Phase::Waiting(_))
-            })
+    /// Whether this start of the container has ended.
+    fn has_ended(&self) -> bool {
+        let Some(record) = shim::find_record(&self.directory) else { return true };
+        let state = shim::read_state(&self.directory);
+        has_ended(self.start, &self.container, record.run, state.as_deref())
+            || shim::process(&self.directory).is_some_and(|process| !process.is_alive())
     }
+}
+
+/// Whether a start of a container has ended, by the number of the pod's present shim and what that one wrote last. A log exists
+/// before the shim says that its container runs: what it says until then is of the start before.
+fn has_ended(start: Start, container: &str, run: u32, state: Option<&State>) -> bool {
+    if run != start.run {
+        return run > start.run;
+    }
+    // Without a state the shim has only just begun.
+    let Some(state) = state else { return false };
+    let Some(found) = all_containers(state).find(|state| state.name == container) else { return true };
+    state.finished
+        || match found.restarts.cmp(&start.attempt) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => match found.phase {
+                Phase::Running { .. } => false,
+                Phase::Terminated(_) => true,
+                // Before its first start a container has no end behind it.
+                Phase::Waiting(_) => found.last.is_some(),
+            },
+        }
 }
 
 type Step = Option<(Bytes, (Reader, Option<Follow>))>;
@@ -176,7 +194,7 @@ async fn next_lines((mut reader, mut follow): (Reader, Option<Follow>)) -> io::R
                 match follow.ended {
                     Some(at) if at.elapsed() >= LAST_LINES => return Ok(None),
                     Some(_) => {}
-                    None if follow.is_running() => {}
+                    None if !follow.has_ended() => {}
                     None => follow.ended = Some(Instant::now()),
                 }
                 sleep(LOOK_AGAIN).await;
@@ -272,8 +290,10 @@ mod tests {
     use std::io::ErrorKind;
 
     use minipod_api::streams::{StreamError, Target};
+    use minipod_protocol::shim::{ContainerState, Failure, Phase, State, Terminated};
 
-    use super::no_reply;
+    use super::super::log::Start;
+    use super::{has_ended, no_reply};
 
     #[test]
     fn a_shim_that_ends_before_it_replies_has_no_running_container() {
@@ -282,5 +302,72 @@ mod tests {
             assert!(matches!(no_reply(&target(), kind.into()), StreamError::BadRequest(_)), "{kind}");
         }
         assert!(matches!(no_reply(&target(), ErrorKind::InvalidData.into()), StreamError::Internal { .. }));
+    }
+
+    fn end() -> Terminated {
+        Terminated {
+            reason: "Error".into(),
+            message: String::new(),
+            exit_code: 1,
+            signal: None,
+            started_at: 0,
+            finished_at: 1,
+        }
+    }
+
+    fn waiting(reason: &str) -> Phase {
+        Phase::Waiting(Failure { reason: reason.into(), message: String::new() })
+    }
+
+    fn running() -> Phase {
+        Phase::Running { pid: 1, started_at: 0 }
+    }
+
+    /// A state that says this of the container `c`.
+    fn state(phase: Phase, last: Option<Terminated>, restarts: u32) -> State {
+        State {
+            uid: "u".into(),
+            pid: 1,
+            start_time: 1,
+            network: None,
+            failure: None,
+            init_containers: Vec::new(),
+            containers: vec![ContainerState { name: "c".into(), phase, last, restarts }],
+            stopping: false,
+            network_released: false,
+            finished: false,
+        }
+    }
+
+    #[track_caller]
+    fn check(run: u32, state: Option<&State>, attempt: u32, expected: bool) {
+        assert_eq!(has_ended(Start { run: 3, attempt }, "c", run, state), expected, "{run} {attempt} {state:?}");
+    }
+
+    #[test]
+    fn a_log_is_followed_from_before_its_container_runs_to_its_end() {
+        check(3, None, 0, false);
+        check(3, Some(&state(waiting("ContainerCreating"), None, 0)), 0, false);
+        check(3, Some(&state(waiting("CreateContainerError"), None, 0)), 0, false);
+        check(3, Some(&state(running(), None, 0)), 0, false);
+        check(3, Some(&state(Phase::Terminated(end()), None, 0)), 0, true);
+        check(3, Some(&state(waiting("CrashLoopBackOff"), Some(end()), 0)), 0, true);
+        check(3, Some(&State { finished: true, ..state(running(), None, 0) }), 0, true);
+    }
+
+    #[test]
+    fn the_state_of_the_start_before_does_not_end_a_log() {
+        check(3, Some(&state(Phase::Terminated(end()), None, 0)), 1, false);
+        check(3, Some(&state(waiting("CrashLoopBackOff"), Some(end()), 0)), 1, false);
+        check(3, Some(&state(running(), Some(end()), 1)), 1, false);
+        check(3, Some(&state(Phase::Terminated(end()), Some(end()), 1)), 1, true);
+        check(2, Some(&state(Phase::Terminated(end()), None, 0)), 0, false);
+    }
+
+    #[test]
+    fn a_later_start_ends_a_log() {
+        check(3, Some(&state(running(), Some(end()), 2)), 1, true);
+        check(4, None, 0, true);
+        check(4, Some(&state(running(), None, 0)), 0, true);
     }
 }
