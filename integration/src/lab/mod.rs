@@ -64,6 +64,9 @@ echo "$pid"
 while :; do sleep 3600 & wait; done
 "#;
 
+/// Seconds that a program may take: less than a test may.
+const DEADLINE: &str = "120";
+
 impl Lab {
     /// A new node called `name`, with nothing running in it.
     ///
@@ -110,13 +113,13 @@ impl Lab {
         Ok(())
     }
 
-    /// Runs the command line to its end.
+    /// Runs the command line to its end, of which [`DEADLINE`] is one.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn minipod(&self, args: &[&str]) -> Ran {
-        let mut command = self.command("minipod");
+        let mut command = self.bounded("minipod");
         command.args(args).stdin(Stdio::null());
         Ran::run(&mut command).expect("minipod can be started")
     }
@@ -129,7 +132,7 @@ impl Lab {
     pub fn minipod_with_input(&self, args: &[&str], input: &str) -> Ran {
         let path = self.directory.path().join("input");
         std::fs::write(&path, input).expect("the input can be written");
-        let mut command = self.command("minipod");
+        let mut command = self.bounded("minipod");
         command.args(args).stdin(std::fs::File::open(&path).expect("the input can be read"));
         Ran::run(&mut command).expect("minipod can be started")
     }
@@ -148,7 +151,14 @@ impl Lab {
     /// When the shell cannot be started.
     #[must_use]
     pub fn shell(&self, script: &str) -> Ran {
-        Ran::run(self.command("sh").args(["-ec", script]).stdin(Stdio::null())).expect("a shell can be started")
+        Ran::run(self.bounded("sh").args(["-ec", script]).stdin(Stdio::null())).expect("a shell can be started")
+    }
+
+    /// As [`Lab::command`], killed at [`DEADLINE`], with exit code 124: a program that hangs says which one it is.
+    fn bounded(&self, program: &str) -> Command {
+        let mut command = self.command("timeout");
+        command.args(["--kill-after=5", DEADLINE, program]);
+        command
     }
 
     /// A command in the node's namespaces, with the programs under test first in its path.
