@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::ran::Ran;
 use integration::wait::until;
@@ -160,4 +160,17 @@ fn a_log_is_followed_to_its_end_from_the_first_moment_of_its_container_and_of_ea
         (lab.minipod(&["get", "pod", "again", "-o", restarts]).stdout == "1").then_some(())
     })
     .expect("restarted");
+}
+
+#[test]
+fn a_stop_signal_waits_until_the_program_listens() {
+    let lab = lab();
+    // A shell that is the first process of its namespace gets no signal before it has a trap for it.
+    let script = "echo begun; sleep 1.5; trap 'exit 0' TERM; sleep 1000000 & wait";
+    let _ = lab.minipod(&["run", "late", "--image", IMAGE, "--", "sh", "-c", script]).expect_success();
+    until("the program", LIMIT, || (lab.minipod(&["logs", "late"]).stdout == "begun\n").then_some(()))
+        .expect("it runs");
+    let begin = Instant::now();
+    let _ = lab.minipod(&["delete", "pod", "late", "--grace-period=60"]).expect_success();
+    assert!(begin.elapsed() < LIMIT, "ended by its grace period: {:?}", begin.elapsed());
 }

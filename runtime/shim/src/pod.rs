@@ -9,6 +9,7 @@ mod network;
 mod process;
 mod requests;
 mod setup;
+mod stop_signals;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,6 +35,7 @@ use connection::Connection;
 use containers::Made;
 use network::Network;
 use process::Process;
+use stop_signals::StopSignals;
 
 pub(crate) use setup::note;
 
@@ -66,6 +68,7 @@ struct Pod {
     prepared: BTreeMap<Slot, Made>,
     processes: BTreeMap<Key, Process>,
     connections: BTreeMap<Key, Connection>,
+    stop_signals: StopSignals,
     last_key: u64,
     listener: UnixListener,
     signals: SignalFd,
@@ -139,6 +142,7 @@ impl Pod {
             prepared: BTreeMap::new(),
             processes: BTreeMap::new(),
             connections: BTreeMap::new(),
+            stop_signals: StopSignals::default(),
             last_key: 0,
             listener,
             signals,
@@ -153,6 +157,7 @@ impl Pod {
         while !self.finished {
             self.advance_network();
             self.give_up_stuck();
+            self.repeat_stop_signals();
             let now = self.now();
             for action in self.life.due(now) {
                 self.act(action);
@@ -249,14 +254,18 @@ impl Pod {
 
     /// Whether nothing is due within the time after which memory is given back.
     fn is_quiet(&self) -> bool {
-        let deadline = self.life.deadline().into_iter().chain(self.network.deadline()).min();
-        deadline.is_none_or(|at| at > self.epoch.elapsed() + QUIET)
+        self.deadline().is_none_or(|at| at > self.epoch.elapsed() + QUIET)
+    }
+
+    /// When something is due, if only time passes.
+    fn deadline(&self) -> Option<Duration> {
+        let others = [self.life.deadline(), self.network.deadline(), self.stop_signals.deadline()];
+        others.into_iter().flatten().min()
     }
 
     fn timeout(&self) -> PollTimeout {
-        let deadline = self.life.deadline().into_iter().chain(self.network.deadline()).min();
         // rounded up, so that the deadline has passed when the wait is over
-        let left = deadline.map(|at| at.saturating_sub(self.epoch.elapsed()) + Duration::from_micros(999));
+        let left = self.deadline().map(|at| at.saturating_sub(self.epoch.elapsed()) + Duration::from_micros(999));
         let quiet = self.untidy.then_some(QUIET);
         let patience = self.connections.values().any(Connection::is_congested).then_some(connection::PATIENCE);
         let Some(wait) = left.into_iter().chain(quiet).chain(patience).min() else { return PollTimeout::NONE };

@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 
 use super::process::{Ends, Process, Role};
 use super::setup::shield_from_oom_killer;
+use super::stop_signals::listens;
 use super::{Key, Pod, note};
 use crate::cri_log::LogFile;
 use crate::executor::{Making, Spawned, Stdio};
@@ -159,10 +160,27 @@ impl Pod {
         Ok(key)
     }
 
-    pub(super) fn signal_container(&self, slot: Slot, signal: i32) {
+    /// Sends a signal to a container; a stop signal as soon as its program listens.
+    pub(super) fn signal_container(&mut self, slot: Slot, signal: i32) {
         let process = self.processes.values().find(|process| process.role == Role::Container(slot));
-        if let Some(process) = process {
-            send_signal(process.pid, signal);
+        let Some(pid) = process.map(|process| process.pid) else { return };
+        if signal == libc::SIGKILL || listens(pid, signal) {
+            self.stop_signals.forget(slot);
+            send_signal(pid, signal);
+        } else {
+            self.stop_signals.keep(slot, signal, self.epoch.elapsed());
+        }
+    }
+
+    /// Looks whether those that did not listen to their stop signal do now.
+    pub(super) fn repeat_stop_signals(&mut self) {
+        for (slot, signal) in self.stop_signals.due(self.epoch.elapsed()) {
+            let process = self.processes.values().find(|process| process.role == Role::Container(slot));
+            let Some(pid) = process.map(|process| process.pid) else { continue };
+            if listens(pid, signal) {
+                self.stop_signals.forget(slot);
+                send_signal(pid, signal);
+            }
         }
     }
 
@@ -176,6 +194,7 @@ impl Pod {
         self.end_streams(key, code);
         self.processes.remove(&key);
         if let Role::Container(slot) = role {
+            self.stop_signals.forget(slot);
             let container = self.container(slot).clone();
             let out_of_memory = self.cgroups.memory_kills(&self.cgroup_of(&container)) > 0;
             self.bury(&container);
