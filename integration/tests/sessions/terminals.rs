@@ -125,6 +125,23 @@ fn a_run_with_a_terminal_ends_as_its_container_and_leaves_nothing() {
 }
 
 #[test]
+fn the_end_of_the_input_reaches_whoever_reads_the_terminal() {
+    let lab = lab();
+    let run = |name: &str, script: &str, input: &str| {
+        let run = ["run", name, "--image", IMAGE, "--rm", "-it", "--restart=Never", "-q", "--", "sh", "-c", script];
+        lab.minipod_with_input(&run, input)
+    };
+    // A shell that makes the terminal raw only when the key has been typed: the kernel gives it a zero byte instead.
+    let ran = run("late", "sleep 1; exec sh", "echo $((3300 + 33))\n");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stdout.contains("3333"), "{ran}");
+    // Two programs, one after the other.
+    let ran = run("two", "cat; echo between; cat; echo last", "once\n");
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stdout.contains("between\r\nlast\r\n"), "{ran}");
+}
+
+#[test]
 fn a_container_that_ends_at_once_is_shown_whole_in_a_terminal() {
     let lab = lab();
     for round in 0..50 {

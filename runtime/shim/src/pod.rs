@@ -158,6 +158,7 @@ impl Pod {
             self.advance_network();
             self.give_up_stuck();
             self.repeat_stop_signals();
+            self.repeat_ends_of_input();
             let now = self.now();
             for action in self.life.due(now) {
                 self.act(action);
@@ -259,8 +260,9 @@ impl Pod {
 
     /// When something is due, if only time passes.
     fn deadline(&self) -> Option<Duration> {
+        let ends_of_input = self.processes.values().filter_map(Process::end_of_input_due);
         let others = [self.life.deadline(), self.network.deadline(), self.stop_signals.deadline()];
-        others.into_iter().flatten().min()
+        others.into_iter().flatten().chain(ends_of_input).min()
     }
 
     fn timeout(&self) -> PollTimeout {

@@ -184,6 +184,14 @@ impl Pod {
         }
     }
 
+    /// Types the end of their input again for those whose terminal has lost it.
+    pub(super) fn repeat_ends_of_input(&mut self) {
+        let now = self.epoch.elapsed();
+        for process in self.processes.values_mut() {
+            process.repeat_end_of_input(now);
+        }
+    }
+
     /// A child of the shim has ended. One that is unknown was a helper of the executor.
     pub(super) fn process_ended(&mut self, pid: i32, code: i32, signal: Option<i32>) {
         let Some((key, role)) =

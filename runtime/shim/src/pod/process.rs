@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use minipod_protocol::shim::TerminalSize;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::setup::set_nonblocking;
 use crate::cri_log::{LineWriter, LogFile, Stream};
@@ -18,6 +19,12 @@ const STDIN_QUEUE: usize = 256 << 10;
 const BACKLOG: usize = 64 << 10;
 /// What a person types to end a terminal's input: `VEOF` as a new terminal has it (termios(3)).
 const END_OF_FILE: u8 = 4;
+/// The first look whether a typed end of input has been lost comes after this time, each further one after twice the time.
+const SOON: Duration = Duration::from_millis(50);
+/// But not later than this.
+const LATE: Duration = Duration::from_secs(5);
+/// A program that has taken the end of input so often goes on for reasons of its own.
+const ENDS_TYPED: u32 = 10;
 /// Read at once.
 pub(super) const CHUNK: usize = 32 << 10;
 
@@ -38,10 +45,22 @@ pub(super) struct Process {
     stdin: Option<OwnedFd>,
     stdin_queue: VecDeque<u8>,
     close_stdin: bool,
+    end_of_input: Option<EndOfInput>,
     outputs: Vec<Output>,
     terminal: Option<OwnedFd>,
     log: Option<LogFile>,
     backlog: Option<Vec<(Stream, Vec<u8>)>>,
+}
+
+/// The end of a terminal's input, which is only a key: a program that makes the terminal raw before it has read that far reads
+/// a zero byte instead (n_tty(4), `n_tty_set_termios`), and a second program in the same terminal reads none at all.
+#[derive(Debug)]
+struct EndOfInput {
+    pause: Duration,
+    /// when to look next
+    at: Duration,
+    /// how often it was typed
+    typed: u32,
 }
 
 #[derive(Debug)]
@@ -88,7 +107,8 @@ impl Process {
         }
         let backlog = interactive.then(Vec::new);
         let (stdin_queue, close_stdin) = (VecDeque::new(), false);
-        Ok(Self { pid, role, stdin, stdin_queue, close_stdin, outputs, terminal, log, backlog })
+        let end_of_input = None;
+        Ok(Self { pid, role, stdin, stdin_queue, close_stdin, end_of_input, outputs, terminal, log, backlog })
     }
 
     /// The outputs that may still bring something.
@@ -165,13 +185,17 @@ impl Process {
     }
 
     /// Queues input; an empty piece ends it. A terminal is not closed, which would hang up on what it prints: its input ends as a
-    /// person ends it.
-    pub(super) fn push_stdin(&mut self, bytes: &[u8]) {
+    /// person ends it, who types the key again if nothing happens.
+    pub(super) fn push_stdin(&mut self, bytes: &[u8], now: Duration) {
         if bytes.is_empty() && self.terminal.is_some() {
-            self.stdin_queue.push_back(END_OF_FILE);
+            if self.end_of_input.is_none() {
+                self.stdin_queue.push_back(END_OF_FILE);
+            }
+            self.end_of_input = Some(EndOfInput { pause: SOON, at: now + SOON, typed: 1 });
         } else if bytes.is_empty() {
             self.close_stdin = true;
         } else if self.stdin.is_some() && !self.close_stdin {
+            self.end_of_input = None;
             self.stdin_queue.extend(bytes);
         }
         self.write_stdin();
@@ -203,11 +227,50 @@ impl Process {
         }
     }
 
+    /// When to look whether the end of the input has to be typed again.
+    pub(super) fn end_of_input_due(&self) -> Option<Duration> {
+        self.end_of_input.as_ref().filter(|end| end.typed < ENDS_TYPED).map(|end| end.at)
+    }
+
+    /// Types the end of the input again when the program has read everything and still runs.
+    pub(super) fn repeat_end_of_input(&mut self, now: Duration) {
+        if self.end_of_input_due().is_none_or(|at| at > now) {
+            return;
+        }
+        let (Some(end), Some(terminal)) = (&mut self.end_of_input, &self.terminal) else { return };
+        end.pause = (end.pause * 2).min(LATE);
+        end.at = now + end.pause;
+        if self.stdin_queue.is_empty() && has_read_everything(terminal) {
+            end.typed += 1;
+            self.stdin_queue.push_back(END_OF_FILE);
+            self.write_stdin();
+        }
+    }
+
     /// Sets the terminal's size; nothing without a terminal.
     pub(super) fn resize(&self, size: TerminalSize) {
         let Some(terminal) = &self.terminal else { return };
         let size = nix::pty::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         set_terminal_size(terminal, size);
+    }
+}
+
+/// Whether whoever reads from the terminal would have to wait.
+fn has_read_everything(terminal: &OwnedFd) -> bool {
+    let Ok(theirs) = open_other_end(terminal) else { return false };
+    let mut ready = [PollFd::new(theirs.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut ready, PollTimeout::ZERO), Ok(0))
+}
+
+/// The end that the container's programs have; by its descriptor, since its name is of the container's file system.
+fn open_other_end(terminal: &OwnedFd) -> nix::Result<OwnedFd> {
+    nix::ioctl_write_int_bad!(open_peer, libc::TIOCGPTPEER);
+    let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    #[expect(unsafe_code, reason = "TIOCGPTPEER has no safe wrapper")]
+    // SAFETY: `terminal` is an open descriptor; the call takes flags and gives a new descriptor that nothing else knows.
+    unsafe {
+        let descriptor = open_peer(terminal.as_raw_fd(), flags)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
     }
 }
 

@@ -147,11 +147,12 @@ impl Pod {
     }
 
     fn serve_frame(&mut self, key: Key, stdin: bool, channel: Channel, payload: &[u8]) -> Result<(), Broken> {
+        let now = self.epoch.elapsed();
         // a process that has just ended takes nothing any more
         let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };
         match channel {
             Channel::Stdin if stdin && payload.is_empty() => self.detach_stdin(key, true),
-            Channel::Stdin if stdin => process.push_stdin(payload),
+            Channel::Stdin if stdin => process.push_stdin(payload, now),
             Channel::Stdin => {}
             Channel::Resize => process.resize(serde_json::from_slice(payload).map_err(|_| Broken)?),
             Channel::Stdout | Channel::Stderr | Channel::Exit => return Err(Broken),
@@ -176,7 +177,7 @@ impl Pod {
             Role::Container(slot) => stdin && self.container(slot).stdin_once,
         };
         if closes && let Some(process) = self.processes.get_mut(&process) {
-            process.push_stdin(&[]);
+            process.push_stdin(&[], self.epoch.elapsed());
         }
     }
 
