@@ -299,3 +299,19 @@ fn a_command_that_is_not_in_the_image_is_said_before_anything_is_made() {
     assert!(seen.contains("command `/srv/slep` is not in the image"), "{seen}");
     assert_eq!(lab.shell("ip -o link | grep -c mpod || true").expect_success().trim(), "0", "it has a network already");
 }
+
+#[test]
+fn a_shim_that_hangs_keeps_no_pod_from_being_deleted() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    for pod in ["slow", "forced"] {
+        lab.pod(pod, "app=x");
+    }
+    let _ = lab.shell(&format!("kill -STOP $({SHIMS})")).expect_success();
+    let _ = lab.minipod(&["delete", "pod", "forced", "--force", "--grace-period=0"]).expect_success();
+    let _ = lab.minipod(&["delete", "pod", "slow", "--grace-period=1"]).expect_success();
+    let left = || {
+        lab.shell(&format!("{SHIMS}; pgrep -x hello-app; ip -o link | grep mpod; ls /run/minipod/pods; true")).stdout
+    };
+    until("nothing to be left", LIMIT, || left().is_empty().then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}: {}", left()));
+}

@@ -63,6 +63,9 @@ pub(super) enum CleanError {
     /// processes or cgroups
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// the shim
+    #[error("cannot kill the pod's shim")]
+    Shim(#[source] io::Error),
     /// netd does not answer
     #[error("netd does not answer on `{}`", .socket.display())]
     Silent {
@@ -203,6 +206,18 @@ impl Effects {
     /// Tells the pod's shim to end it.
     pub(super) async fn stop(&self, uid: &str, grace_period_seconds: u64) -> Result<(), ShimError> {
         shim::ask(&self.directory(uid), &Request::Stop { grace_period_seconds }).await
+    }
+
+    /// Kills the pod's shim, which its watcher sees, and everything that runs in the pod.
+    pub(super) async fn kill(&self, uid: &str) -> Result<(), CleanError> {
+        let directory = self.directory(uid);
+        let cgroup = sandbox::pod_cgroup(&self.config.cgroup_parent, uid);
+        let cgroups = self.cgroups.clone();
+        tokio::task::spawn_blocking(move || {
+            shim::kill(&directory).map_err(CleanError::Shim)?;
+            Ok(cgroups.kill(&cgroup, KILL_PATIENCE)?)
+        })
+        .await?
     }
 
     /// Removes everything of the pod but its directory and logs. Does nothing a second time.

@@ -35,6 +35,9 @@ pub(super) enum Want {
 
 /// A stop of a pod whose object is gone leaves so many seconds, as the kubelet does.
 const VANISHED_GRACE_SECONDS: u64 = 1;
+/// A shim ends its pod within the grace period and this time, which covers its wait for netd and for the kernel; one that does not
+/// hangs, and is killed.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the pod's object wants.
 pub(super) fn want(pod: Option<&Pod>) -> Want {
@@ -62,6 +65,8 @@ pub(super) enum Action {
         /// seconds
         grace_seconds: u64,
     },
+    /// kill a shim that hangs, and what it runs; followed by [`Event::ShimEnded`]
+    Kill,
     /// kill what is left, release the network, remove cgroups and writable layers; answered by [`Event::Cleaned`] or
     /// [`Event::CleanFailed`]
     Clean,
@@ -153,7 +158,7 @@ enum Stage {
     /// a shim of an earlier daemon is being found again
     Adopting,
     /// the shim runs
-    Running { state: Option<Box<State>>, stop: Stop, since: Duration },
+    Running { state: Option<Box<State>>, stop: Stop, kill_at: Option<Duration>, since: Duration },
     /// the shim has ended
     Ended { state: Option<Box<State>>, ran: Duration, clean: Clean },
     /// nothing will be started any more
@@ -332,12 +337,16 @@ impl Life {
                 }
                 self.prepare(now)
             }
-            Stage::Running { stop, .. } => {
+            Stage::Running { stop, kill_at, .. } => {
                 let grace_seconds = match want {
                     Want::Run => return None,
                     Want::End { grace_seconds } => grace_seconds,
                     Want::Vanished => VANISHED_GRACE_SECONDS,
                 };
+                if kill_at.is_some_and(|at| now >= at) {
+                    *kill_at = Some(now + STOPS_WITHIN);
+                    return Some(vec![Action::Kill]);
+                }
                 let due = match *stop {
                     Stop::NotBefore(at) => now >= at,
                     Stop::Sent(sent) => grace_seconds < sent,
@@ -346,6 +355,8 @@ impl Life {
                     return None;
                 }
                 *stop = Stop::Sent(grace_seconds);
+                let at = now.saturating_add(Duration::from_secs(grace_seconds)).saturating_add(STOPS_WITHIN);
+                *kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
                 Some(vec![Action::Stop { grace_seconds }])
             }
             Stage::Ended { clean: clean @ Clean::NotBefore(_), .. } => {
@@ -461,7 +472,8 @@ impl Life {
             Event::ImageFailed { container, failure } => self.image_failed(&container, failure, now),
             Event::Started => {
                 self.failure = None;
-                self.stage = Stage::Running { state: None, stop: Stop::NotBefore(Duration::ZERO), since: now };
+                self.stage =
+                    Stage::Running { state: None, stop: Stop::NotBefore(Duration::ZERO), kill_at: None, since: now };
             }
             Event::StartFailed { failure, container } => {
                 self.failure = Some((failure, container));
@@ -547,7 +559,10 @@ impl Life {
                 waits.min().or(self.images_are_ready().then_some(*not_before))
             }
             Stage::Ended { clean: Clean::NotBefore(at), .. } => Some(*at),
-            Stage::Running { stop: Stop::NotBefore(at), .. } if want != Want::Run => Some(*at),
+            Stage::Running { stop, kill_at, .. } if want != Want::Run => match stop {
+                Stop::NotBefore(at) => Some(kill_at.map_or(*at, |kill| kill.min(*at))),
+                Stop::Sent(_) => *kill_at,
+            },
             Stage::Over { delete: Delete::NotBefore(at), .. } if matches!(want, Want::End { .. }) => Some(*at),
             _ => None,
         }

@@ -446,6 +446,14 @@ fn perform(effects: &Arc<Effects>, sender: &mpsc::UnboundedSender<Message>, uid:
                 }
             });
         }
+        Action::Kill => {
+            tokio::spawn(async move {
+                tracing::warn!(uid, "the pod's shim does not carry out the stop; it is killed");
+                if let Err(error) = effects.kill(&uid).await {
+                    tracing::warn!(uid, error = with_causes(&error), "the pod's shim is not killed; trying again");
+                }
+            });
+        }
         Action::Clean => {
             tokio::spawn(async move {
                 let event = match effects.clean(&uid).await {

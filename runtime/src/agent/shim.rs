@@ -288,6 +288,16 @@ pub(super) fn process(directory: &Path) -> Option<lock::Daemon> {
     said.or_else(|| read_record(directory).process)
 }
 
+/// Kills the shim of a pod's directory, whatever it is doing; nothing where it has ended.
+pub(super) fn kill(directory: &Path) -> io::Result<()> {
+    let Some(known) = process(directory) else { return Ok(()) };
+    // The descriptor first, then the question whose it is: the number cannot change hands in between.
+    match PidFd::open(known.pid)? {
+        Some(process) if known.is_alive() => process.signal(Signal::SIGKILL).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// The agent's own record; empty where there is none.
 pub(super) fn read_record(directory: &Path) -> Record {
     find_record(directory).unwrap_or_default()

@@ -138,6 +138,31 @@ fn a_stop_that_the_shim_did_not_take_is_repeated() {
 }
 
 #[test]
+fn a_shim_that_does_not_carry_out_a_stop_is_killed() {
+    let mut life = up("Always");
+    assert_eq!(life.decide(END, true, at(3)), [Action::Stop { grace_seconds: 30 }]);
+    assert_eq!(life.deadline(END), Some(at(43)));
+    assert_eq!(life.decide(Want::End { grace_seconds: 2 }, true, at(4)), [Action::Stop { grace_seconds: 2 }]);
+    assert_eq!(life.deadline(END), Some(at(16)), "the shorter grace counts");
+    life.stop_failed(at(14));
+    assert_eq!(life.decide(END, true, at(15)), [Action::Stop { grace_seconds: 30 }]);
+    assert_eq!(life.deadline(END), Some(at(16)), "a repeated stop gives no more time");
+    assert_eq!(life.decide(END, true, at(16)), [Action::Kill]);
+    assert_eq!(life.decide(END, true, at(17)), []);
+    assert_eq!(life.decide(END, true, at(26)), [Action::Kill], "as long as it is there");
+    life.apply(Event::ShimEnded(None), at(27), wall());
+    assert_eq!(life.decide(END, true, at(27)), [Action::Clean]);
+}
+
+#[test]
+fn a_shim_that_hangs_is_killed_also_when_the_object_vanished() {
+    let mut life = up("Always");
+    assert_eq!(life.decide(Want::Vanished, true, at(3)), [Action::Stop { grace_seconds: 1 }]);
+    assert_eq!(life.deadline(Want::Vanished), Some(at(14)));
+    assert_eq!(life.decide(Want::Vanished, true, at(14)), [Action::Kill]);
+}
+
+#[test]
 fn a_pod_deleted_before_its_start_starts_nothing() {
     let mut life = Life::new(&pod("Always"), 0, wall());
     let _ = life.decide(Want::Run, true, at(0));
