@@ -301,6 +301,28 @@ fn a_command_that_is_not_in_the_image_is_said_before_anything_is_made() {
 }
 
 #[test]
+fn one_bad_command_keeps_no_other_container_of_the_pod_from_running() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    lab.apply(&format!(
+        "{{kind: Pod, apiVersion: v1, metadata: {{name: three}}, spec: {{containers: [\
+         {{name: c, image: \"{HELLO_IMAGE}\", args: [sleep, infinity]}}, {{name: e, image: \"{HELLO_IMAGE}\", command: [/etc/passwd]}}, \
+         {{name: d, image: \"{HELLO_IMAGE}\", args: [sleep, infinity]}}]}}}}"
+    ));
+    let of = |name: &str, field: &str| {
+        let path = format!("jsonpath={{.status.containerStatuses[?(@.name==\"{name}\")].state.{field}}}");
+        lab.minipod(&["get", "pod", "three", "-o", &path]).stdout
+    };
+    let runs = |name: &str| !of(name, "running.startedAt").is_empty();
+    let seen = until("the others to run", LIMIT, || {
+        (runs("c") && runs("d") && of("e", "waiting.reason") == "CreateContainerError").then_some(())
+    });
+    seen.unwrap_or_else(|error| unreachable!("{error}\n{}", lab.minipod(&["get", "pod", "three", "-o", "yaml"])));
+    assert!(of("e", "waiting.message").contains("command `/etc/passwd` is not in the image"), "{}", of("e", "waiting"));
+    assert!(!lab.pod_ip("three").is_empty());
+    let _ = lab.minipod(&["delete", "pod", "three", "--now"]).expect_success();
+}
+
+#[test]
 fn a_shim_that_hangs_keeps_no_pod_from_being_deleted() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     for pod in ["slow", "forced"] {

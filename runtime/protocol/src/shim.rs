@@ -103,6 +103,9 @@ pub struct Container {
     pub stop_signal: i32,
     /// read-only files and directories of the node shown in the container: `(node path, container path)`
     pub binds: Vec<(PathBuf, PathBuf)>,
+    /// why it cannot be started, for its status; the other containers run
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unstartable: Option<String>,
 }
 
 /// Seccomp profile of a container.

@@ -46,5 +46,6 @@ pub(crate) fn container(name: &str) -> Container {
         stdin_once: false,
         stop_signal: 15,
         binds: Vec::new(),
+        unstartable: None,
     }
 }

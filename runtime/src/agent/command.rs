@@ -1,11 +1,12 @@
-//! Whether the image has what a container is to run: said before anything of the pod is made, in words that name it.
+//! Whether the image has what a container is to run, said in words that name it; where nothing of the pod could start, before anything
+//! of it is made.
 //!
 //! The shim would find the same out at the end of a start, and could say only that nothing was executed.
 
 use std::path::PathBuf;
 
 use minipod_image::Rootfs;
-use minipod_protocol::shim::Container;
+use minipod_protocol::shim::{Container, Sandbox};
 
 use super::effects::with_causes;
 
@@ -29,6 +30,17 @@ pub(super) fn check(container: &Container, image: &str) -> Result<(), String> {
     let search = container.env.iter().rev().find_map(|line| line.strip_prefix("PATH=")).unwrap_or_default();
     let (working_dir, layers) = (container.working_dir.as_str(), container.layers.as_slice());
     Start { program, working_dir, search, layers }.check(image)
+}
+
+/// The container whose program keeps the whole pod from starting anything, and why: the first init container, or each of the
+/// containers. A pod of which something starts is made; its shim tells of the others.
+pub(super) fn keeps_all(sandbox: &Sandbox) -> Option<(&str, &str)> {
+    let begin = match sandbox.init_containers.first() {
+        Some(init) => std::slice::from_ref(init),
+        None => &sandbox.containers,
+    };
+    let first = begin.first().filter(|_| begin.iter().all(|container| container.unstartable.is_some()))?;
+    Some((&first.name, first.unstartable.as_deref()?))
 }
 
 impl Start<'_> {

@@ -304,13 +304,14 @@ fn compile(
             .map_err(|error| sandbox::Refusal::of_container(&name, with_causes(&error)))?;
         resolved.insert(name, ContainerImage { layers: image.layers, config: image.config, user });
     }
-    let sandbox = sandbox::compile_sandbox(pod, &resolved, &node_facts(config), turn)?;
-    for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
+    let mut sandbox = sandbox::compile_sandbox(pod, &resolved, &node_facts(config), turn)?;
+    for container in sandbox.init_containers.iter_mut().chain(&mut sandbox.containers) {
         let image = find_container(pod, &container.name).and_then(|c| c.image.as_deref()).unwrap_or_default();
-        command::check(container, image).map_err(|message| {
-            let reason = "CreateContainerError";
-            sandbox::Refusal { reason, ..sandbox::Refusal::of_container(&container.name, message) }
-        })?;
+        container.unstartable = command::check(container, image).err();
+    }
+    if let Some((container, message)) = command::keeps_all(&sandbox) {
+        let reason = "CreateContainerError";
+        return Err(sandbox::Refusal { reason, ..sandbox::Refusal::of_container(container, message.to_owned()) });
     }
     for container in sandbox.init_containers.iter().chain(&sandbox.containers) {
         remove_old_logs(&container.log_directory, turn.run);

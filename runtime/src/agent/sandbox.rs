@@ -235,6 +235,7 @@ fn compile_container(
         stdin_once: container.stdin_once.unwrap_or(false),
         stop_signal: image.config.stop_signal,
         binds: Vec::new(),
+        unstartable: None,
     })
 }
 

@@ -45,6 +45,9 @@ impl Pod {
 
     fn make_container(&mut self, container: &Container, slot: Slot, attempt: u32) -> Result<i32, NotStarted> {
         let failed = |error: anyhow::Error| NotStarted::Create(format!("{error:#}"));
+        if let Some(why) = &container.unstartable {
+            return Err(NotStarted::Create(why.clone()));
+        }
         let made = match self.prepared.remove(&slot) {
             Some(made) => made,
             None => self.create(container, attempt).and_then(|being| self.created(container, being)).map_err(failed)?,
@@ -65,7 +68,7 @@ impl Pod {
     /// to be started.
     pub(super) fn prepare_containers(&mut self) {
         let first = self.life.first().into_iter().map(|slot| (slot, self.container(slot).clone()));
-        let first: Vec<_> = first.collect();
+        let first: Vec<_> = first.filter(|(_, container)| container.unstartable.is_none()).collect();
         let begun: Vec<_> = first.iter().map(|(_, container)| self.create(container, 0)).collect();
         for ((slot, container), being) in first.into_iter().zip(begun) {
             match being.and_then(|being| self.created(&container, being)) {
