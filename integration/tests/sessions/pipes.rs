@@ -174,3 +174,22 @@ fn a_stop_signal_waits_until_the_program_listens() {
     let _ = lab.minipod(&["delete", "pod", "late", "--grace-period=60"]).expect_success();
     assert!(begin.elapsed() < LIMIT, "ended by its grace period: {:?}", begin.elapsed());
 }
+
+#[test]
+fn a_run_that_cannot_remove_its_pod_says_what_is_left_and_how_to_delete_it() {
+    let lab = lab();
+    let mut client = lab.command("minipod");
+    client.args(["run", "left", "--image", IMAGE, "--rm", "-i", "--restart=Never", "--", "sleep", "7778"]);
+    let client = client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    until("the pod", LIMIT, || runs(&lab, "sleep 7778").then_some(())).expect("it runs");
+    lab.wait_ready("left");
+    let _ = lab.shell("kill -KILL $(sed 's/[^0-9]*\\([0-9]*\\).*/\\1/' /run/minipod/node.pid)").expect_success();
+    let ended = client.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    for part in ["pod \"left\" may be left", "/run/minipod/api.sock", "`minipod delete pod/left -n default`"] {
+        assert!(said.contains(part), "{said}");
+    }
+    lab.start_node().expect("started again");
+    let _ = lab.minipod(&["delete", "pod/left", "-n", "default", "--now"]).expect_success();
+}

@@ -30,8 +30,31 @@ pub(super) async fn run(args: &Args, client: &Client, namespace: &str) -> anyhow
     if !args.rm {
         return result;
     }
-    let removed = remove(args, client, namespace).await;
-    result.and(removed)
+    let Err(error) = remove(args, client, namespace).await else { return result };
+    let left = left(args, namespace, &failure::report(&error).0);
+    match result {
+        Ok(()) => Err(anyhow::anyhow!(left)),
+        // How the session ended decides about the exit code.
+        Err(ended) => {
+            out::say(&left);
+            Err(ended)
+        }
+    }
+}
+
+/// What could not be deleted, and how to do it.
+fn left(args: &Args, namespace: &str, error: &str) -> String {
+    let name = &args.name;
+    let (what, objects) = if args.expose {
+        ("pod and service", format!("pod/{name} service/{name}"))
+    } else {
+        ("pod", format!("pod/{name}"))
+    };
+    format!(
+        "{what} \"{name}\" may be left, since `--rm` could not delete: {}; delete with `minipod delete {objects} -n {namespace}` once the node \
+         answers",
+        error.trim_start_matches("error: ")
+    )
 }
 
 async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
