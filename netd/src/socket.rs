@@ -12,9 +12,13 @@ use minipod_protocol::netd::{Code, Envelope, Error, Request, Response, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::command::{Command, Engine};
 use crate::consistent::Source;
+
+/// What goes on for long is logged once in this time.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Makes the socket. A socket file that nobody listens on is replaced.
 ///
@@ -36,6 +40,7 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Serves connections until the task is dropped.
 pub async fn serve(listener: UnixListener, engine: Engine, source: Source) {
     let mut connections = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -44,7 +49,10 @@ pub async fn serve(listener: UnixListener, engine: Engine, source: Source) {
                 }
                 Err(error) => {
                     // Out of file descriptors, as a rule: wait for some connection to close.
-                    tracing::warn!(error = %error, "cannot accept a connection");
+                    if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                        tracing::warn!(error = %error, "cannot accept a connection");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
