@@ -337,3 +337,18 @@ fn a_shim_that_hangs_keeps_no_pod_from_being_deleted() {
     until("nothing to be left", LIMIT, || left().is_empty().then_some(()))
         .unwrap_or_else(|error| unreachable!("{error}: {}", left()));
 }
+
+#[test]
+fn the_daemon_may_open_many_files_and_what_runs_in_pods_as_many_as_before() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let _ = lab.shell("ulimit -S -n 512; minipod node start").expect_success();
+    lab.pod("web", "app=x");
+    let limits = |pid: &str| {
+        let said = lab.shell(&format!("grep '^Max open files' /proc/$({pid})/limits")).expect_success();
+        let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
+        (words[3].clone(), words[4].clone())
+    };
+    let (soft, hard) = limits("sed 's/[^0-9]*\\([0-9]*\\).*/\\1/' /run/minipod/node.pid");
+    assert_eq!(soft, hard);
+    assert_eq!(limits("pgrep -x hello-app").0, "512");
+}

@@ -7,10 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 pub use nix::sys::signal::Signal;
 
 /// Starts a program that is to outlive this process: in a process group of its own, so that a signal from the terminal does
@@ -19,7 +21,16 @@ pub use nix::sys::signal::Signal;
 /// # Errors
 /// What `execve(2)` says.
 pub fn spawn_detached(program: &Path, args: &[&OsStr], log: File) -> io::Result<Child> {
-    command(program, args, log)?.process_group(0).spawn()
+    let mut command = command(program, args, log)?;
+    if let Some((soft, hard)) = GIVEN_OPEN_FILES.get().copied() {
+        #[expect(unsafe_code, reason = "no safe way to run code between fork and exec")]
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed: setrlimit(2) is a mere system call; nothing is
+        // allocated, no lock taken.
+        unsafe {
+            command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
+        }
+    }
+    command.process_group(0).spawn()
 }
 
 /// Starts a program that is to outlive this process and its terminal: in a session of its own; nothing to read, what it writes
@@ -36,6 +47,22 @@ pub fn spawn_daemon(program: &Path, args: &[&OsStr], log: File) -> io::Result<Ch
     }
     command.spawn()
 }
+
+/// Lets this process open as many files as it may. What it starts with [`spawn_detached`] has the limit that it had before, which is
+/// that of a pod's containers: some programs do work for each descriptor that they may have.
+///
+/// # Errors
+/// What `getrlimit(2)` and `setrlimit(2)` say.
+pub fn raise_open_files() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    // A second call would find what the first has set.
+    let _ = GIVEN_OPEN_FILES.set((soft, hard));
+    Ok(())
+}
+
+/// What [`raise_open_files`] found.
+static GIVEN_OPEN_FILES: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
 
 fn command(program: &Path, args: &[&OsStr], log: File) -> io::Result<Command> {
     let mut command = Command::new(program);

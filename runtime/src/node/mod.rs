@@ -23,6 +23,7 @@ use std::io;
 use std::path::PathBuf;
 
 use minipod_kernel::host::{effective_uid, hostname};
+use minipod_kernel::process::raise_open_files;
 
 pub use name::NameError;
 pub use options::{Directories, GivenDirectories, Options, OptionsError, Settings};
@@ -176,6 +177,9 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
     let settings = options.check(&name::kept(&options.directories.or_default())?.unwrap_or_else(hostname))?;
     privileges::check()?;
     log::start(&settings.log)?;
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // Before anything is made: what is refused here leaves nothing.
     let _namespace = namespace::take(&settings.directories)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;
