@@ -213,7 +213,8 @@ fn flushed_rules_are_back_before_the_periodic_look_with_legacy() {
 #[test]
 fn a_repair_that_fails_is_told_by_status_and_tried_again_until_it_works() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
-    let status = r#"echo '{"cniVersion":"1.1.0","name":"n","type":"minipod-cni"}' | CNI_COMMAND=STATUS CNI_PATH=/ minipod-cni"#;
+    let status =
+        r#"echo '{"cniVersion":"1.1.0","name":"n","type":"minipod-cni"}' | CNI_COMMAND=STATUS CNI_PATH=/ minipod-cni"#;
     let _ = lab.shell(status).expect_success();
     let program = "program=$(readlink -f $(command -v iptables-nft))";
     let break_it = format!(

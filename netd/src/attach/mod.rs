@@ -379,7 +379,10 @@ impl Attacher {
             if record.boot_id != self.boot_id {
                 self.records.remove(&record.link)?;
                 swept.earlier_boot += 1;
-            } else if links.get(record.link.as_str()) == Some(&record.link_index) || record.living_netns()?.is_some() {
+            } else if links.get(record.link.as_str()) == Some(&record.link_index)
+                // Where that cannot be told, the restoration says why.
+                || !matches!(record.living_netns(), Ok(None))
+            {
                 self.ipam.adopt(&record.addresses);
                 self.attachments.insert(record.sandbox.clone(), record);
             } else {

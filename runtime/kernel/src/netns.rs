@@ -61,6 +61,8 @@ impl NetNs {
             io::ErrorKind::NotFound => NetNsError::Gone(path.to_owned()),
             // A process that has exited but is not reaped yet has no namespaces left.
             _ if source.raw_os_error() == Some(libc::ESRCH) => NetNsError::Gone(path.to_owned()),
+            // A socket or a device.
+            _ if source.raw_os_error() == Some(libc::ENXIO) => NetNsError::NotANamespace(path.to_owned()),
             _ => NetNsError::Open { path: path.to_owned(), source },
         })?;
         let kind = nix::sys::statfs::fstatfs(&file).map(|status| status.filesystem_type().0).unwrap_or_default();
