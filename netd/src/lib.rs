@@ -13,6 +13,7 @@ pub mod links;
 pub mod options;
 pub mod policy_document;
 mod released;
+pub mod revoke;
 pub mod routes;
 pub mod socket;
 mod start;
@@ -22,3 +23,8 @@ pub mod watch;
 pub use netd_dataplane::facts::{MarkBits, MarkBitsError};
 pub use options::{Iptables, Options};
 pub use start::{Netd, StartError, check, reset};
+
+/// What caused an error, outermost first.
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect()
+}

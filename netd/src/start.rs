@@ -21,6 +21,7 @@ use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
 use crate::engine::{Enforcement, Engine, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
 use crate::options::{Iptables, Options};
+use crate::revoke::Revoker;
 use crate::routes::Ranges;
 use crate::{facts, released, socket, watch};
 
@@ -121,7 +122,9 @@ impl Netd {
         };
         let facts = facts::gather(options, &host);
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
-        let (engine, mut enforcement) = Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, clock });
+        let revoker = Revoker::start().map_err(StartError::Thread)?;
+        let (engine, mut enforcement) =
+            Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, revoker, clock });
         let (handle, commands) = Handle::channel();
         let thread = thread::Builder::new()
             .name("netd-engine".into())

@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, KernelError, execute};
 use crate::name::SetName;
 use crate::observed::Observed;
 use crate::plan::{Plan, PlanError, SetEdit, Step};
-use crate::spec::Spec;
+use crate::spec::{Entry, Spec};
 
 /// Keeps a kernel as an intent wants it.
 ///
@@ -56,6 +56,8 @@ pub struct Changes {
     pub sets: usize,
     /// elements added or removed
     pub elements: usize,
+    /// something that was allowed may be forbidden now: live connections have to be judged again
+    pub tightens: bool,
     /// chains and sets that nothing needs any more and that could not be removed, and why; tried again with the next repair
     pub leftovers: Vec<String>,
 }
@@ -187,8 +189,12 @@ impl<K: Kernel> Dataplane<K> {
             return Ok(None);
         }
         let Some(delta) = delta::between(&wanted.intent, intent, facts, &wanted.spec) else { return Ok(None) };
+        // The connections of addresses that nobody has any more are deleted by whoever takes the pods away.
+        let gone = delta.released();
         let sets = delta.sets;
         let plan = diff_elements(&sets);
+        let old = sets.values().flat_map(|elements| elements.old.keys());
+        let tightens = old.map(Entry::address).any(|address| address.is_none_or(|address| !gone.contains(&address)));
         let too_large = |(name, elements): (&SetName, &Elements)| {
             let there = wanted.spec.sets.get(name).and_then(|set| set.entries()).map_or(0, BTreeMap::len);
             there + elements.new.len() > SET_ELEMENTS_MAX
@@ -201,7 +207,7 @@ impl<K: Kernel> Dataplane<K> {
             delta::remember(&sets, &mut wanted.spec);
             delta::follow(&mut wanted.intent, intent);
         }
-        Ok(Some(Changes::of(&plan, &left)))
+        Ok(Some(Changes { tightens, ..Changes::of(&plan, &left) }))
     }
 
     fn made(&mut self, intent: &Intent, facts: &NodeFacts, spec: Spec) {
@@ -250,7 +256,8 @@ impl Changes {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         });
-        let mut changes = Self { leftovers: leftovers.collect(), ..Self::default() };
+        // What rules mean is not read off them here.
+        let mut changes = Self { leftovers: leftovers.collect(), tightens: !plan.is_empty(), ..Self::default() };
         let cleanup = if left.is_empty() { plan.cleanup.as_slice() } else { &[] };
         for step in plan.steps.iter().chain(cleanup) {
             match step {

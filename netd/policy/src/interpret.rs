@@ -1,45 +1,63 @@
 //! The verdict of an [`Intent`]: what a kernel that enforces it does with a first packet. Reads nothing but the intent, so it judges both
 //! live connections and the compiler (against [`crate::evaluate`]).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::intent::{Allowed, Endpoint, Intent, Pair, Peers};
 use crate::packet::{Packet, Transport};
 
-/// Whether a forwarded packet passes both ends as far as they are on this node. An end that is not on this node is judged on its own
-/// (semantics, ruling 2).
-#[must_use]
-pub fn allows(intent: &Intent, packet: &Packet) -> bool {
-    egress_allows(intent, packet) != Some(false) && ingress_allows(intent, packet) != Some(false)
+/// Judges packets by an intent.
+#[derive(Debug)]
+pub struct Interpreter<'a> {
+    intent: &'a Intent,
+    endpoints: HashMap<IpAddr, &'a Endpoint>,
 }
 
-/// The verdict of the source's egress rules; `None` if the source is no pod of this node.
-#[must_use]
-pub fn egress_allows(intent: &Intent, packet: &Packet) -> Option<bool> {
-    let endpoint = endpoint(intent, packet.source)?;
-    if endpoint.addresses.contains(&packet.destination) {
-        return Some(true);
+impl<'a> Interpreter<'a> {
+    /// Of this intent.
+    #[must_use]
+    pub fn new(intent: &'a Intent) -> Self {
+        let mut endpoints = HashMap::new();
+        for endpoint in intent.endpoints.values() {
+            for address in &endpoint.addresses {
+                endpoints.entry(*address).or_insert(endpoint);
+            }
+        }
+        Self { intent, endpoints }
     }
-    if intent.cluster_dns.contains(&packet.destination) && !packet.transport.reaches_dns() {
-        return Some(false);
-    }
-    let signature = intent.signatures.get(&endpoint.signature)?;
-    Some(open_or(intent, signature.egress.as_ref(), packet.destination, packet))
-}
 
-/// The verdict of the destination's ingress rules; `None` if the destination is no pod of this node.
-#[must_use]
-pub fn ingress_allows(intent: &Intent, packet: &Packet) -> Option<bool> {
-    let endpoint = endpoint(intent, packet.destination)?;
-    if endpoint.addresses.contains(&packet.source) {
-        return Some(true);
+    /// Whether a forwarded packet passes both ends as far as they are on this node. An end that is not on this node is judged on its
+    /// own (semantics, ruling 2).
+    #[must_use]
+    pub fn allows(&self, packet: &Packet) -> bool {
+        self.egress_allows(packet) != Some(false) && self.ingress_allows(packet) != Some(false)
     }
-    let signature = intent.signatures.get(&endpoint.signature)?;
-    Some(open_or(intent, signature.ingress.as_ref(), packet.source, packet))
-}
 
-fn endpoint(intent: &Intent, address: IpAddr) -> Option<&Endpoint> {
-    intent.endpoints.values().find(|endpoint| endpoint.addresses.contains(&address))
+    /// The verdict of the source's egress rules; `None` if the source is no pod of this node.
+    #[must_use]
+    pub fn egress_allows(&self, packet: &Packet) -> Option<bool> {
+        let endpoint = self.endpoints.get(&packet.source)?;
+        if endpoint.addresses.contains(&packet.destination) {
+            return Some(true);
+        }
+        if self.intent.cluster_dns.contains(&packet.destination) && !packet.transport.reaches_dns() {
+            return Some(false);
+        }
+        let signature = self.intent.signatures.get(&endpoint.signature)?;
+        Some(open_or(self.intent, signature.egress.as_ref(), packet.destination, packet))
+    }
+
+    /// The verdict of the destination's ingress rules; `None` if the destination is no pod of this node.
+    #[must_use]
+    pub fn ingress_allows(&self, packet: &Packet) -> Option<bool> {
+        let endpoint = self.endpoints.get(&packet.destination)?;
+        if endpoint.addresses.contains(&packet.source) {
+            return Some(true);
+        }
+        let signature = self.intent.signatures.get(&endpoint.signature)?;
+        Some(open_or(self.intent, signature.ingress.as_ref(), packet.source, packet))
+    }
 }
 
 fn open_or(intent: &Intent, allowed: Option<&Allowed>, peer: IpAddr, packet: &Packet) -> bool {

@@ -8,8 +8,9 @@ use minipod_protocol::netd::{Attach, Attached, Code, Dns, Error, Sandbox};
 use netd_policy::Change;
 use netd_policy::object::Attachment;
 
-use super::{Engine, causes};
+use super::Engine;
 use crate::attach::{AttachError, Prepared, Record};
+use crate::causes;
 use crate::command::Reply;
 use crate::consistent::{Fresh, NAMESPACE_OF_CONTAINERS};
 use crate::dns::pod_dns;

@@ -9,19 +9,23 @@ mod attachments;
 mod objects;
 mod report;
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use minipod_protocol::netd::{Code, Error};
+use netd_dataplane::facts::PodToNode;
 use netd_dataplane::{Dataplane, DataplaneError, LinuxKernel, NodeFacts};
 use netd_policy::{Change, Listed};
 use tokio::sync::watch;
 
 use crate::attach::Attacher;
+use crate::causes;
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::dns::Records;
 use crate::hostnet::HostNet;
+use crate::revoke::{InForce, Revoker};
 use attachments::Answers;
 use objects::Objects;
 
@@ -53,6 +57,8 @@ pub struct Parts {
     pub host: HostNet,
     /// the cluster DNS, if this node answers for it
     pub publish: Option<Publish>,
+    /// cuts live connections
+    pub revoker: Revoker,
     /// time since boot
     pub clock: Clock,
 }
@@ -67,6 +73,7 @@ pub struct Engine {
     publish: Option<Publish>,
     /// the cluster DNS answers with older names
     unpublished: bool,
+    revoker: Revoker,
     clock: Clock,
     /// something is different from what the kernel was told last
     stale: bool,
@@ -94,7 +101,7 @@ impl Engine {
     /// The engine, and whether the kernel does what it should.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Enforcement>) {
-        let Parts { policy, facts, dataplane, attacher, host, publish, clock } = parts;
+        let Parts { policy, facts, dataplane, attacher, host, publish, revoker, clock } = parts;
         let (enforcement, told) = watch::channel(Enforcement::Awaited);
         let now = Instant::now();
         let mut objects = Objects::new(policy);
@@ -108,6 +115,7 @@ impl Engine {
             host,
             publish,
             unpublished: false,
+            revoker,
             clock,
             stale: true,
             enforcement,
@@ -193,12 +201,19 @@ impl Engine {
         if !self.stale || !self.objects.complete() {
             return Ok(());
         }
-        let result = self.dataplane.apply(&self.objects.intent(), &self.facts);
+        let intent = self.objects.intent();
+        let result = self.dataplane.apply(&intent, &self.facts);
         self.unpublished = true;
         match result {
             Ok(changes) => {
                 self.stale = false;
                 self.note_success();
+                self.revoker.in_force(InForce {
+                    intent: Arc::new(intent),
+                    tightens: changes.tightens,
+                    pod_to_node: self.facts.pod_to_node == PodToNode::Allow,
+                    bit: self.facts.marks.revoked(),
+                });
                 if !changes.is_empty() {
                     tracing::info!(?changes, "rules and sets changed");
                 }
@@ -354,9 +369,4 @@ impl Engine {
         let enforced = self.enforce();
         self.finish(answers, &enforced);
     }
-}
-
-/// What caused an error, outermost first.
-fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect()
 }

@@ -6,6 +6,7 @@ use super::Engine;
 
 impl Engine {
     pub(super) fn report(&mut self) -> Value {
+        let revoked = self.revoker.counts();
         let cluster = self.objects.index().cluster();
         let attachments: Vec<Value> = self
             .attacher
@@ -36,6 +37,12 @@ impl Engine {
             "addressesInUse": self.attacher.ipam().in_use(),
             "policies": cluster.policies.len(),
             "problems": problems,
+            "connections": {
+                "cut": revoked.cut,
+                "restored": revoked.restored,
+                "forbidden": revoked.forbidden,
+                "failure": revoked.failure,
+            },
         })
     }
 }

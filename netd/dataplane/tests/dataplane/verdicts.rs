@@ -14,10 +14,11 @@ use netd_dataplane::kernel::execute_step;
 use netd_dataplane::plan::{Plan, SetEdit, Step};
 use netd_dataplane::spec::ConnState;
 use netd_dataplane::{Dataplane, Kernel, MarkBits, NodeFacts, Spec, compile};
+use netd_policy::Transport;
 use netd_policy::intent::{
     Allowed, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature, SignatureId,
 };
-use netd_policy::{Transport, interpret};
+use netd_policy::interpret::Interpreter;
 use proptest::prelude::*;
 
 /// Pods 1 to 4 may be attached; 5 has a link and is never in an intent; 6 is on another node.
@@ -233,7 +234,7 @@ fn expected(intent: &Intent, packet: &Packet) -> bool {
     if !from_pod && !to_pod {
         return route(judged.destination, UNKNOWN) == Route::Local;
     }
-    interpret::allows(intent, &judged)
+    Interpreter::new(intent).allows(&judged)
 }
 
 fn spec_of(intent: &Intent) -> Spec {

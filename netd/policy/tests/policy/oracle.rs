@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use minipod_model::{Labels, LinkName, PodKey, Protocol, Selector};
 use netd_policy::evaluate::verdict;
+use netd_policy::interpret::Interpreter;
 use netd_policy::object::{
     Attachment, Block, NamedPort, Namespace, Node, ObjectKey, Peer, PeerNamespaces, Pod, Policy, PortNumbers, Rule,
     RulePeers, RulePort, RulePorts,
 };
-use netd_policy::{Change, Index, Packet, Transport, interpret};
+use netd_policy::{Change, Index, Packet, Transport};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -215,6 +216,7 @@ proptest! {
     #[test]
     fn the_intent_gives_the_verdict_of_the_evaluator(index in cluster()) {
         let intent = index.intent();
+        let interpreter = Interpreter::new(&intent);
         let contested = contested(&index);
         let families = [true, false].map(|v4| (0..16).map(move |n| numbered(n, v4)).chain(cluster_dns().into_iter().filter(move |dns| dns.is_ipv4() == v4)));
         let ports = (79..85).chain([53, 1000]);
@@ -230,8 +232,8 @@ proptest! {
                     let packet = Packet { source, destination, transport };
                     let expected = verdict(index.cluster(), &packet);
                     for (by_intent, by_objects) in [
-                        (interpret::egress_allows(&intent, &packet), &expected.egress),
-                        (interpret::ingress_allows(&intent, &packet), &expected.ingress),
+                        (interpreter.egress_allows(&packet), &expected.egress),
+                        (interpreter.ingress_allows(&packet), &expected.ingress),
                     ] {
                         let Some(by_intent) = by_intent else { continue };
                         let agree = by_intent == by_objects.is_allowed() || (by_claim && !by_intent);

@@ -60,8 +60,10 @@ fn ruling_2_a_remote_end_is_judged_by_its_own_node() {
     index.apply(remote("x/far", "1", &json!({}), &there));
     let packet = Packet { source: addresses("y/a")[0], destination: there[0], transport: HTTP };
     assert!(!verdict(index.cluster(), &packet).ingress.is_allowed());
-    assert_eq!(netd_policy::interpret::ingress_allows(&index.intent(), &packet), None);
-    assert_eq!(netd_policy::interpret::egress_allows(&index.intent(), &packet), Some(true));
+    let intent = index.intent();
+    let interpreter = netd_policy::interpret::Interpreter::new(&intent);
+    assert_eq!(interpreter.ingress_allows(&packet), None);
+    assert_eq!(interpreter.egress_allows(&packet), Some(true));
 }
 
 #[test]

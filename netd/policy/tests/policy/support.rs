@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use minipod_model::{LinkName, PodKey, Protocol};
 use netd_policy::evaluate::verdict;
+use netd_policy::interpret::Interpreter;
 use netd_policy::object::{Attachment, Namespace, Pod, Policy};
-use netd_policy::{Change, Index, Options, Packet, Transport, interpret};
+use netd_policy::{Change, Index, Options, Packet, Transport};
 use serde_json::{Value, json};
 
 pub(crate) const HTTP: Transport = Transport::Port(Protocol::Tcp, 80);
@@ -116,7 +117,7 @@ pub(crate) fn with_policies(policies: &[(&str, Value)]) -> Index {
 pub(crate) fn passes(index: &Index, source: IpAddr, destination: IpAddr, transport: Transport) -> bool {
     let packet = Packet { source, destination, transport };
     let verdict = verdict(index.cluster(), &packet);
-    let allowed = interpret::allows(&index.intent(), &packet);
+    let allowed = Interpreter::new(&index.intent()).allows(&packet);
     assert_eq!(verdict.is_allowed(), allowed, "the intent differs from the evaluator for {packet:?}: {verdict:?}");
     allowed
 }
@@ -131,7 +132,7 @@ pub(crate) fn check_matrix(index: &Index, transport: Transport, expected: impl F
             for (source, destination) in addresses(from).into_iter().zip(addresses(to)) {
                 let packet = Packet { source, destination, transport };
                 let by_objects = verdict(index.cluster(), &packet).is_allowed();
-                let by_intent = interpret::allows(&intent, &packet);
+                let by_intent = Interpreter::new(&intent).allows(&packet);
                 let expected = expected(from, to);
                 if by_objects != expected || by_intent != expected {
                     wrong.insert(format!(

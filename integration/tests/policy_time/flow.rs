@@ -1,0 +1,259 @@
+//! Live connections between two pods, and when something last came through them.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use integration::lab::Lab;
+use integration::wait::until;
+use minipod_kernel::netns::NetNs;
+
+/// Time between two messages.
+const INTERVAL: Duration = Duration::from_millis(2);
+const LIMIT: Duration = Duration::from_secs(20);
+/// Each flow has a port of its own.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+
+/// A network with its addresses, one of each family.
+#[derive(Clone)]
+pub(crate) struct Place {
+    netns: PathBuf,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Place {
+    /// A pod's.
+    pub(crate) fn of_pod(lab: &Lab, pod: &str) -> Self {
+        let said = lab.minipod(&["get", "pod", pod, "-o", "jsonpath={.status.podIPs[*].ip}"]).expect_success();
+        let addresses: Vec<IpAddr> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(addresses.len(), 2, "one of each family: {said}");
+        let address = addresses.first().expect("an address");
+        let find = format!(
+            "for shim in $(pgrep -x minipod-shim); do nsenter --net --target $shim -- ip -o address | grep -qF ' {address}/' && echo $shim; done; true"
+        );
+        let shim = lab.shell(&find).expect_success();
+        Self { netns: format!("/proc/{}/root/proc/{}/ns/net", lab.anchor(), shim.trim()).into(), addresses }
+    }
+
+    /// The node's own, at the addresses that it has for its pods.
+    pub(crate) fn of_node(lab: &Lab) -> Self {
+        let own = lab.shell("ip -o address show dev lo scope global").expect_success();
+        let addresses = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok());
+        let addresses = addresses.filter(|address: &IpAddr| !address.to_string().contains("96:") && !address.to_string().starts_with("10.96."));
+        Self { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect() }
+    }
+}
+
+/// Who sends, after the connection is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// both sides send over TCP
+    TcpBusy,
+    /// nobody does, until told to
+    TcpIdle,
+    /// only the server does
+    TcpOneWay,
+    /// both sides send datagrams
+    Udp,
+}
+
+/// A flow; it ends when it is dropped.
+pub(crate) struct Flow {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    port: u16,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// an idle client may send now
+    go: AtomicBool,
+    sent: Mutex<u64>,
+    at_server: Mutex<Arrivals>,
+    at_client: Mutex<Arrivals>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Arrivals {
+    last: Option<Instant>,
+    bytes: u64,
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Flow {
+    /// Opens it, and waits until it lives.
+    pub(crate) fn open(kind: Kind, client: &Place, (server, address): (&Place, IpAddr)) -> Self {
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let mut flow = Self { shared: Arc::default(), threads: Vec::new(), port };
+        match kind {
+            Kind::Udp => flow.open_udp(client, server, address),
+            Kind::TcpBusy | Kind::TcpIdle | Kind::TcpOneWay => flow.open_tcp(kind, client, server, address),
+        }
+        if kind != Kind::TcpIdle {
+            until("something to come through", LIMIT, || flow.last().map(drop)).expect("a live flow");
+        }
+        flow
+    }
+
+    fn open_tcp(&mut self, kind: Kind, client: &Place, server: &Place, address: IpAddr) {
+        let to = SocketAddr::new(address, self.port);
+        let listener = within(server, || TcpListener::bind(to).expect("a listener"));
+        let near = within(client, || TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
+        let (far, _) = listener.accept().expect("the connection");
+        for stream in [&near, &far] {
+            stream.set_nodelay(true).expect("no delay");
+            stream.set_read_timeout(Some(INTERVAL)).expect("a time-out");
+            stream.set_write_timeout(Some(INTERVAL)).expect("a time-out");
+        }
+        let (near_copy, far_copy) = (near.try_clone().expect("a copy"), far.try_clone().expect("a copy"));
+        self.thread(move |shared| read_all(&near_copy, shared, &shared.at_client));
+        self.thread(move |shared| read_all(&far_copy, shared, &shared.at_server));
+        match kind {
+            Kind::TcpIdle => self.thread(move |shared| {
+                let _far = far;
+                while !shared.is_over() && !shared.go.load(Ordering::Relaxed) {
+                    tick();
+                }
+                write_all(&near, shared);
+            }),
+            Kind::TcpOneWay => self.thread(move |shared| {
+                let _near = near;
+                write_all(&far, shared);
+            }),
+            Kind::TcpBusy | Kind::Udp => {
+                self.thread(move |shared| write_all(&near, shared));
+                self.thread(move |shared| write_all(&far, shared));
+            }
+        }
+    }
+
+    fn open_udp(&mut self, client: &Place, server: &Place, address: IpAddr) {
+        let to = SocketAddr::new(address, self.port);
+        let far = within(server, || UdpSocket::bind(to).expect("a socket"));
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let near = within(client, || {
+            let socket = UdpSocket::bind(any).expect("a socket");
+            socket.connect(to).expect("a peer");
+            socket
+        });
+        for socket in [&near, &far] {
+            socket.set_read_timeout(Some(INTERVAL)).expect("a time-out");
+        }
+        let answers = near.try_clone().expect("a copy");
+        self.thread(move |shared| {
+            while !shared.is_over() {
+                if near.send(b"ping").is_ok() {
+                    *shared.sent.lock().expect("no panic") += 4;
+                }
+                tick();
+            }
+        });
+        self.thread(move |shared| {
+            let mut buffer = [0; 64];
+            while !shared.is_over() {
+                if let Ok((length, from)) = far.recv_from(&mut buffer) {
+                    arrived(&shared.at_server, length);
+                    let _ = far.send_to(b"pong", from);
+                }
+            }
+        });
+        self.thread(move |shared| {
+            let mut buffer = [0; 64];
+            while !shared.is_over() {
+                if let Ok(length) = answers.recv(&mut buffer) {
+                    arrived(&shared.at_client, length);
+                }
+            }
+        });
+    }
+
+    fn thread(&mut self, work: impl FnOnce(&Shared) + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::spawn(move || work(&shared)));
+    }
+
+    /// Lets an idle client send.
+    pub(crate) fn speak(&self) {
+        self.shared.go.store(true, Ordering::Relaxed);
+    }
+
+    /// When something last came through, in either direction.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        let of = |arrivals: &Mutex<Arrivals>| arrivals.lock().expect("no panic").last;
+        of(&self.shared.at_server).max(of(&self.shared.at_client))
+    }
+
+    /// Bytes that the client's side of a UDP flow sent, that reached the server, and that came back.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let of = |arrivals: &Mutex<Arrivals>| arrivals.lock().expect("no panic").bytes;
+        let sent = *self.shared.sent.lock().expect("no panic");
+        (sent, of(&self.shared.at_server), of(&self.shared.at_client))
+    }
+
+    /// Ends it and says what went through, as [`Flow::counts`], with nothing on its way any more.
+    pub(crate) fn finish(mut self) -> (u64, u64, u64) {
+        self.end();
+        self.counts()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no panic");
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Makes something in a pod's network.
+fn within<T: Send>(place: &Place, work: impl FnOnce() -> T + Send) -> T {
+    NetNs::open(&place.netns).expect("the pod's network").run(work).expect("no panic")
+}
+
+fn arrived(arrivals: &Mutex<Arrivals>, length: usize) {
+    let mut arrivals = arrivals.lock().expect("no panic");
+    arrivals.last = Some(Instant::now());
+    arrivals.bytes += length as u64;
+}
+
+fn read_all(mut stream: &TcpStream, shared: &Shared, arrivals: &Mutex<Arrivals>) {
+    let mut buffer = [0; 4096];
+    while !shared.is_over() {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => arrived(arrivals, length),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn write_all(mut stream: &TcpStream, shared: &Shared) {
+    while !shared.is_over() {
+        // A full buffer is what is to be expected of a connection that was cut.
+        let _ = stream.write(b"12345678");
+        tick();
+    }
+}
+
+/// One interval, by waiting for a message that never comes: a flow's pace is part of what it is.
+fn tick() {
+    let (_keep, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(INTERVAL);
+}

@@ -1,0 +1,5 @@
+//! Policy in time: what a change forbids stops, what it does not forbid goes on.
+
+mod api;
+mod flow;
+mod revocation;

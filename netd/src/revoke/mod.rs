@@ -1,0 +1,200 @@
+//! Cuts live connections that a change has made forbidden (datapath, "Revocation"; semantics, ruling 4).
+//!
+//! After the rules are in force every tracked connection of the node's pods is judged anew, as if its first packet came now. One that is
+//! forbidden gets a bit in its mark, by which the rules drop it; it is not deleted, because the next packet would only make a new
+//! entry. All of them are judged at the start, after every change that can forbid something, and, as long as any is marked, after every
+//! other change.
+
+mod decision;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use minipod_kernel::conntrack::{Conntrack, ConntrackError};
+use minipod_kernel::netlink::{NetlinkError, Rtnl, RtnlError};
+use netd_policy::intent::Intent;
+use netd_policy::interpret::Interpreter;
+
+use decision::{Node, decide};
+
+/// A connection whose first packet the old rules let pass may be tracked a moment after the new ones are in force: this long after
+/// a look everything is looked at once more.
+const STRAGGLERS: Duration = Duration::from_millis(20);
+/// Looks after a change: one, and one for stragglers.
+const LOOKS: u32 = 2;
+/// How soon a look that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is in force now.
+#[derive(Debug, Clone)]
+pub struct InForce {
+    /// what the rules do
+    pub intent: Arc<Intent>,
+    /// something that was allowed may be forbidden now
+    pub tightens: bool,
+    /// `--pod-to-node allow`
+    pub pod_to_node: bool,
+    /// the bit of the connection mark that says "revoked"
+    pub bit: u32,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// connections cut since the start
+    pub cut: u64,
+    /// connections that were allowed again since the start
+    pub restored: u64,
+    /// connections that are tracked and forbidden
+    pub forbidden: usize,
+    /// why connections cannot be cut at present
+    pub failure: Option<String>,
+}
+
+/// The thread that cuts connections. It works in the network namespace of the thread that made it.
+#[derive(Debug)]
+pub struct Revoker {
+    queue: Option<Sender<InForce>>,
+    thread: Option<JoinHandle<()>>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+impl Revoker {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start() -> io::Result<Self> {
+        let (queue, orders) = channel();
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let told = Arc::clone(&counts);
+        let thread = Builder::new().name("netd-revoke".into()).spawn(move || run(&orders, &told))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), counts })
+    }
+
+    /// Tells it what is in force from now on.
+    pub fn in_force(&self, state: InForce) {
+        if let Some(queue) = &self.queue {
+            // Nobody listens only once the thread has panicked, which has been seen.
+            let _ = queue.send(state);
+        }
+    }
+
+    /// What it did.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Revoker {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(orders: &Receiver<InForce>, counts: &Mutex<Counts>) {
+    let Ok(state) = orders.recv() else { return };
+    // Of what happened before nothing is known.
+    let mut work = Work { state, looks: LOOKS, forbidden: 0 };
+    loop {
+        for newer in orders.try_iter() {
+            work.follow(newer);
+        }
+        let wait = work.look_if_due(counts);
+        let next = match wait {
+            Some(wait) => orders.recv_timeout(wait),
+            None => orders.recv().map_err(RecvTimeoutError::from),
+        };
+        match next {
+            Ok(newer) => work.follow(newer),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+struct Work {
+    state: InForce,
+    /// how many looks are due
+    looks: u32,
+    /// how many connections the last look found forbidden
+    forbidden: usize,
+}
+
+impl Work {
+    fn follow(&mut self, newer: InForce) {
+        if newer.tightens {
+            self.looks = LOOKS;
+        } else if self.forbidden > 0 {
+            self.looks = self.looks.max(1);
+        }
+        self.state = newer;
+    }
+
+    /// When to look next, if nothing happens.
+    fn look_if_due(&mut self, counts: &Mutex<Counts>) -> Option<Duration> {
+        if self.looks == 0 {
+            return None;
+        }
+        let result = look(&self.state);
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(done) => {
+                self.looks -= 1;
+                self.forbidden = done.forbidden;
+                counts.forbidden = done.forbidden;
+                counts.cut += done.cut as u64;
+                counts.restored += done.restored as u64;
+                counts.failure = None;
+                if done.cut + done.restored > 0 {
+                    tracing::info!(cut = done.cut, restored = done.restored, "live connections judged anew");
+                }
+                (self.looks > 0).then_some(STRAGGLERS)
+            }
+            Err(error) => {
+                let failure = crate::causes(&error).iter().fold(error.to_string(), |text, cause| text + ": " + cause);
+                if counts.failure.as_ref() != Some(&failure) {
+                    tracing::error!(error = %failure, "live connections cannot be judged; trying again");
+                }
+                counts.failure = Some(failure);
+                Some(RETRY)
+            }
+        }
+    }
+}
+
+struct Done {
+    cut: usize,
+    restored: usize,
+    forbidden: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Conntrack(#[from] ConntrackError),
+    #[error("cannot list the node's addresses")]
+    Netlink(#[from] NetlinkError),
+    #[error("cannot list the node's addresses")]
+    Rtnl(#[from] RtnlError),
+}
+
+fn look(state: &InForce) -> Result<Done, LookError> {
+    let addresses: BTreeSet<IpAddr> =
+        Rtnl::open()?.addresses(None)?.into_iter().map(|address| address.net.addr()).collect();
+    let node = Node { addresses: &addresses, pod_to_node: state.pod_to_node, bit: state.bit };
+    let mut tracked = Conntrack::open()?;
+    let decision = decide(tracked.list_all()?, &Interpreter::new(&state.intent), &node);
+    let cut = tracked.mark(&decision.cut, state.bit, state.bit)?;
+    let restored = tracked.mark(&decision.restore, 0, state.bit)?;
+    Ok(Done { cut, restored, forbidden: decision.forbidden })
+}
