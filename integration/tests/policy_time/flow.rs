@@ -43,8 +43,11 @@ impl Place {
     /// The node's own, at the addresses that it has for its pods.
     pub(crate) fn of_node(lab: &Lab) -> Self {
         let own = lab.shell("ip -o address show dev lo scope global").expect_success();
-        let addresses = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok());
-        let addresses = addresses.filter(|address: &IpAddr| !address.to_string().contains("96:") && !address.to_string().starts_with("10.96."));
+        let dns = ["get", "-n", "kube-system", "service", "kube-dns", "-o", "jsonpath={.spec.clusterIPs[*]}"];
+        let dns = lab.minipod(&dns).expect_success();
+        let words = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
+        let addresses = words.filter(|word| !dns.split_whitespace().any(|other| other == *word));
+        let addresses = addresses.filter_map(|word| word.parse().ok());
         Self { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect() }
     }
 }

@@ -27,11 +27,11 @@ impl Engine {
     pub(super) fn begin_attach(
         &mut self,
         request: &Attach,
-        fresh: Box<Fresh>,
+        fresh: Fresh,
         reply: Reply<Attached>,
         answers: &mut Answers,
     ) {
-        self.stale |= self.objects.merge(*fresh);
+        self.stale |= self.objects.merge(fresh);
         if !self.objects.complete() {
             let message = "netd does not know the cluster's objects yet; try again".to_owned();
             let _ = reply.send(Err(Error { code: Code::TryAgainLater, message, details: Vec::new() }));

@@ -162,7 +162,7 @@ impl Engine {
         for command in batch {
             match command {
                 Command::News(news) => self.stale |= self.objects.note(*news),
-                Command::Attach { request, fresh, reply } => self.begin_attach(&request, fresh, reply, &mut answers),
+                Command::Attach { request, fresh, reply } => self.begin_attach(&request, *fresh, reply, &mut answers),
                 Command::Detach { sandbox, reply } => self.begin_detach(sandbox, Some(reply), &mut answers),
                 Command::Gc { valid, reply } => self.begin_gc(&valid, reply, &mut answers),
                 Command::Check { request, reply } => {
@@ -277,6 +277,12 @@ impl Engine {
             return refuse(
                 Code::LimitedConnectivity,
                 format!("the kernel does not enforce the newest state: {failure}"),
+            );
+        }
+        if let Some(failure) = self.revoker.counts().failure {
+            return refuse(
+                Code::LimitedConnectivity,
+                format!("connections that are forbidden now cannot be cut: {failure}"),
             );
         }
         if !self.objects.complete() {
