@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 
+use minipod_protocol::judge::{FirstPacket, Judgement};
 use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, Sandbox};
 use tokio::sync::oneshot;
 
@@ -52,6 +53,13 @@ pub enum Command {
     Status(Reply<()>),
     /// what netd knows and does
     Report(Reply<serde_json::Value>),
+    /// what becomes of packets
+    Judge {
+        /// the packets
+        packets: Vec<FirstPacket>,
+        /// answered with a judgement for each, and with where the kernel is not as it should be
+        reply: Reply<(Vec<Judgement>, Vec<String>)>,
+    },
     /// end the engine's thread; the kernel keeps enforcing
     Stop,
 }

@@ -114,6 +114,10 @@ async fn answer(request: Request, engine: &Engine, source: &Source) -> Result<Re
         }
         Request::Gc { valid } => engine.ask(|reply| Command::Gc { valid, reply }).await.map(|()| Response::Done),
         Request::Status => engine.ask(Command::Status).await.map(|()| Response::Done),
+        Request::Judge { packets } => {
+            let (judgements, differences) = engine.ask(|reply| Command::Judge { packets, reply }).await?;
+            Ok(Response::Judged { judgements, differences })
+        }
         Request::Report => engine.ask(Command::Report).await.map(|report| Response::Report { report }),
     }
 }

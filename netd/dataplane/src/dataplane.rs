@@ -11,6 +11,7 @@ use crate::delta;
 use crate::diff::{Elements, diff, diff_elements, removal};
 use crate::facts::NodeFacts;
 use crate::index::Indexes;
+use crate::inspect::Inspection;
 use crate::kernel::{Kernel, KernelError, execute};
 use crate::name::SetName;
 use crate::observed::Observed;
@@ -166,6 +167,16 @@ impl<K: Kernel> Dataplane<K> {
         let plan = removal(&observed);
         let left = self.execute(&plan)?;
         Ok(Changes::of(&plan, &left))
+    }
+
+    /// What is in the kernel now, held against what was wanted last; `None` before the first [`Dataplane::apply`].
+    ///
+    /// # Errors
+    /// It cannot be read, or something of our name is in the way.
+    pub fn inspect(&mut self) -> Result<Option<Inspection>, DataplaneError> {
+        let observed = self.kernel.observe()?;
+        let (There::Made(wanted) | There::Unsure(Some(wanted))) = &self.there else { return Ok(None) };
+        Ok(Some(Inspection::of(&observed, &wanted.spec, wanted.facts.marks)?))
     }
 
     /// The state that was wanted last.

@@ -22,6 +22,7 @@ pub mod diff;
 pub mod facts;
 pub mod fake;
 pub mod index;
+pub mod inspect;
 pub mod interpret;
 pub mod kernel;
 pub mod linux;
@@ -35,6 +36,7 @@ mod variants;
 
 pub use compile::{CompileError, compile};
 pub use dataplane::{Changes, Dataplane, DataplaneError};
+pub use inspect::Inspection;
 pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode};
 pub use kernel::{Kernel, KernelError};
 pub use linux::LinuxKernel;

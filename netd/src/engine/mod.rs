@@ -6,6 +6,7 @@
 //! and deleted when nothing passes for it any more.
 
 mod attachments;
+mod judge;
 mod objects;
 mod report;
 
@@ -174,6 +175,9 @@ impl Engine {
                 }
                 Command::Report(reply) => {
                     let _ = reply.send(Ok(self.report()));
+                }
+                Command::Judge { packets, reply } => {
+                    let _ = reply.send(self.judge(&packets));
                 }
                 Command::Stop => go_on = false,
             }

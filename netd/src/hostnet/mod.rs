@@ -11,6 +11,7 @@ mod own_addresses;
 mod reset;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -180,6 +181,15 @@ impl HostNet {
         repaired.removed.extend(rules.remove.iter().map(|rule| format!("rule to {}", rule.destination)));
         self.rtnl.send(requests).map_err(|source| HostNetError::Change { what: "set the node's routes", source })
     }
+}
+
+/// Every address of this machine's own.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn local_addresses() -> Result<BTreeSet<IpAddr>, HostNetError> {
+    let all = Rtnl::open()?.addresses(None).map_err(HostNetError::List)?;
+    Ok(all.into_iter().map(|address| address.net.addr()).collect())
 }
 
 /// The addresses of this node by which others know it, where none were given: those of the uplinks, else any that is valid everywhere; one

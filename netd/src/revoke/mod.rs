@@ -7,19 +7,17 @@
 
 mod decision;
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use minipod_kernel::conntrack::{Conntrack, ConntrackError};
-use minipod_kernel::netlink::{NetlinkError, Rtnl, RtnlError};
 use netd_policy::intent::Intent;
 use netd_policy::interpret::Interpreter;
 
+use crate::hostnet::{HostNetError, local_addresses};
 use decision::{Node, decide};
 
 /// A connection whose first packet the old rules let pass may be tracked a moment after the new ones are in force: this long after
@@ -183,14 +181,11 @@ enum LookError {
     #[error(transparent)]
     Conntrack(#[from] ConntrackError),
     #[error("cannot list the node's addresses")]
-    Netlink(#[from] NetlinkError),
-    #[error("cannot list the node's addresses")]
-    Rtnl(#[from] RtnlError),
+    Addresses(#[from] HostNetError),
 }
 
 fn look(state: &InForce) -> Result<Done, LookError> {
-    let addresses: BTreeSet<IpAddr> =
-        Rtnl::open()?.addresses(None)?.into_iter().map(|address| address.net.addr()).collect();
+    let addresses = local_addresses()?;
     let node = Node { addresses: &addresses, pod_to_node: state.pod_to_node, bit: state.bit };
     let mut tracked = Conntrack::open()?;
     let decision = decide(tracked.list_all()?, &Interpreter::new(&state.intent), &node);

@@ -5,6 +5,7 @@
 //! tokio, because the CNI plugin and the shim are small single-threaded programs; the daemon reads the same bytes with tokio.
 
 pub mod frame;
+pub mod judge;
 pub mod line;
 pub mod netd;
 pub mod queue;

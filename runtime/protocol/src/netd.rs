@@ -11,6 +11,7 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::{FirstPacket, Judgement};
 use crate::line::Connection;
 
 /// The version of this protocol. Fields may be added without a new version; a new meaning needs one.
@@ -45,6 +46,11 @@ pub enum Request {
     },
     /// What netd sees and does, for `minipod node status` and tests; answered by [`Response::Report`].
     Report,
+    /// Whether packets would pass, by the policies and by what is installed; answered by [`Response::Judged`].
+    Judge {
+        /// the packets
+        packets: Vec<FirstPacket>,
+    },
 }
 
 /// One interface of one sandbox (pod).
@@ -112,6 +118,13 @@ pub enum Response {
     Report {
         /// netd's state
         report: serde_json::Value,
+    },
+    /// what becomes of each packet, in the order of the question
+    Judged {
+        /// one for each packet
+        judgements: Vec<Judgement>,
+        /// where the installed rules and sets are not as they should be, for people
+        differences: Vec<String>,
     },
     /// refused or failed; nothing is left half-made
     Error(Error),

@@ -1,7 +1,8 @@
 //! `policy`: which policies select which pods, and what that means for each pod.
 //!
-//! This file fetches; [`isolation`] decides what is shown.
+//! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections.
 
+mod explain;
 mod isolation;
 
 use clap::Subcommand;
@@ -35,6 +36,9 @@ enum Command {
         all_namespaces: bool,
     },
 
+    /// Tell whether a connection passes, which policies and rules decide that, and whether the installed rules agree
+    Explain(explain::Args),
+
     /// Tell what a policy says, or what all policies together mean for a pod
     Describe {
         /// A policy's name, or `pod/NAME` [default: all pods of the namespace]
@@ -47,6 +51,7 @@ impl Args {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let client = context.client().await?;
         match self.command {
+            Command::Explain(args) => args.run(context).await,
             Command::List { all_namespaces } => list(&client, context, all_namespaces).await,
             Command::Describe { what: None } => {
                 let pods = pods(&client, Some(context.namespace())).await?;

@@ -1,0 +1,98 @@
+//! `policy explain`: the verdict, who decides it, and whether the installed rules agree.
+
+use std::time::Duration;
+
+use integration::fixture::{HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
+use integration::lab::{Iptables, Lab};
+use integration::wait::until;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn lesson(iptables: Iptables) -> Lab {
+    let lab = Lab::started("n1", iptables).expect("a lab");
+    let run = ["run", "hello-web", "--labels", "app=hello", "--image", HELLO_IMAGE, "--port", "8080", "--expose"];
+    let _ = lab.minipod(&run).expect_success();
+    lab.wait_ready("hello-web");
+    lab.pod("foo", "app=foo");
+    lab.pod("other", "app=other");
+    lab.apply(HELLO_ALLOW_FROM_FOO);
+    until("the policy", LIMIT, || (!lab.wget("other", "http://hello-web:8080").succeeded()).then_some(()))
+        .expect("denied");
+    lab
+}
+
+#[test]
+fn who_decides_is_told_for_pods_services_and_addresses() {
+    let lab = lesson(Iptables::Nft);
+    let address = lab.pod_ip("hello-web");
+    for (from, to, port, code, expected) in [
+        ("foo", "hello-web", "8080", 0, "ingress: allowed by default/hello-allow-from-foo rule 1"),
+        ("other", "hello-web", "8080", 1, "ingress: denied: isolated by default/hello-allow-from-foo, and no rule allows it"),
+        ("other", "service/hello-web", "8080", 1, "through service default/hello-web port 8080: DENIED"),
+        ("foo", address.as_str(), "8080", 0, "allowed by default/hello-allow-from-foo rule 1"),
+        ("192.0.2.7", "hello-web", "8080", 1, "egress:  192.0.2.7 is no pod"),
+        ("hello-web", "foo", "1", 0, "ingress: no policy isolates it"),
+    ] {
+        let ran = lab.minipod(&["policy", "explain", "--from", from, "--to", to, "--port", port]);
+        assert_eq!(ran.code, Some(code), "{ran}");
+        assert!(ran.stdout.contains(expected), "{expected}\n{ran}");
+        assert!(ran.stdout.contains("kernel:  the installed rules agree"), "{ran}");
+    }
+    let icmp = lab.minipod(&["policy", "explain", "--from", "foo", "--to", "hello-web", "--protocol", "icmp"]);
+    assert_eq!(icmp.code, Some(0), "the lesson's rule has no ports: {icmp}");
+    let json = lab.minipod(&["policy", "explain", "--from", "other", "--to", "svc/hello-web", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["connections"][0]["allowed"], false);
+    assert_eq!(json["connections"][0]["ingress"]["by"][0], "default/hello-allow-from-foo");
+    assert_eq!(json["differences"], serde_json::json!([]));
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_by_name() {
+    let lab = lesson(Iptables::Nft);
+    for (arguments, expected) in [
+        (&["--from", "foo", "--to", "nobody"][..], "error: there is no pod and no service \"nobody\" in namespace \"default\""),
+        (&["--from", "svc/hello-web", "--to", "foo"], "error: --from `hello-web`: a service opens no connections; give a pod or an address"),
+        (&["--from", "foo", "--to", "svc/hello-web", "--port", "99"], "error: service \"default/hello-web\" has no TCP port `99`"),
+        (&["--from", "foo", "--to", "192.0.2.1"], "error: 192.0.2.1 declares no TCP port: give one with `--port`"),
+        (&["--from", "nobody", "--to", "foo"], "Error from server (NotFound): pods \"nobody\" not found"),
+    ] {
+        let ran = lab.minipod(&[&["policy", "explain"], arguments].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
+        assert!(ran.stderr.starts_with(expected), "{expected}\n{ran}");
+    }
+}
+
+fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {
+    let lab = lesson(iptables);
+    let address = lab.pod_ip("hello-web");
+    let question = ["policy", "explain", "--from", "other", "--to", "hello-web", "--port", "8080"];
+    // The same signature as a pod that nothing isolates has: the policy is gone from the kernel, and only there.
+    let open = lab.shell(&format!("ipset list mp-sig4 | grep {}", lab.pod_ip("other"))).expect_success();
+    let mark = open.split_whitespace().nth(2).expect("a mark");
+    let changes = [
+        (format!("ipset add -exist mp-sig4 {address} skbmark {mark}"), "kernel:  DISAGREES: the installed rules let it pass"),
+        (format!("iptables-{} -t mangle -F MP-FORWARD", iptables.as_str()), "! chain MP-FORWARD (V4, Mangle) is missing or not as installed"),
+    ];
+    for (change, expected) in changes {
+        // netd repairs it when it next looks, which may be before the question.
+        let told = until("the difference to be seen", LIMIT, || {
+            let _ = lab.shell(&change).expect_success();
+            let ran = lab.minipod(&question);
+            (ran.code == Some(3)).then_some(ran)
+        });
+        let told = told.expect("told");
+        assert!(told.stdout.contains(expected) && told.stderr.starts_with("error: the rules that are installed"), "{told}");
+        until("netd to repair it", LIMIT, || (lab.minipod(&question).code == Some(1)).then_some(())).expect("repaired");
+    }
+}
+
+#[test]
+fn a_kernel_that_does_otherwise_is_told_loudly_with_nft() {
+    a_kernel_that_does_otherwise_is_told_loudly(Iptables::Nft);
+}
+
+#[test]
+fn a_kernel_that_does_otherwise_is_told_loudly_with_legacy() {
+    a_kernel_that_does_otherwise_is_told_loudly(Iptables::Legacy);
+}
