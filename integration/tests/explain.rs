@@ -27,7 +27,13 @@ fn who_decides_is_told_for_pods_services_and_addresses() {
     let address = lab.pod_ip("hello-web");
     for (from, to, port, code, expected) in [
         ("foo", "hello-web", "8080", 0, "ingress: allowed by default/hello-allow-from-foo rule 1"),
-        ("other", "hello-web", "8080", 1, "ingress: denied: isolated by default/hello-allow-from-foo, and no rule allows it"),
+        (
+            "other",
+            "hello-web",
+            "8080",
+            1,
+            "ingress: denied: isolated by default/hello-allow-from-foo, and no rule allows it",
+        ),
         ("other", "service/hello-web", "8080", 1, "through service default/hello-web port 8080: DENIED"),
         ("foo", address.as_str(), "8080", 0, "allowed by default/hello-allow-from-foo rule 1"),
         ("192.0.2.7", "hello-web", "8080", 1, "egress:  192.0.2.7 is no pod"),
@@ -51,9 +57,18 @@ fn who_decides_is_told_for_pods_services_and_addresses() {
 fn what_cannot_be_asked_is_refused_by_name() {
     let lab = lesson(Iptables::Nft);
     for (arguments, expected) in [
-        (&["--from", "foo", "--to", "nobody"][..], "error: there is no pod and no service \"nobody\" in namespace \"default\""),
-        (&["--from", "svc/hello-web", "--to", "foo"], "error: --from `hello-web`: a service opens no connections; give a pod or an address"),
-        (&["--from", "foo", "--to", "svc/hello-web", "--port", "99"], "error: service \"default/hello-web\" has no TCP port `99`"),
+        (
+            &["--from", "foo", "--to", "nobody"][..],
+            "error: there is no pod and no service \"nobody\" in namespace \"default\"",
+        ),
+        (
+            &["--from", "svc/hello-web", "--to", "foo"],
+            "error: --from `hello-web`: a service opens no connections; give a pod or an address",
+        ),
+        (
+            &["--from", "foo", "--to", "svc/hello-web", "--port", "99"],
+            "error: service \"default/hello-web\" has no TCP port `99`",
+        ),
         (&["--from", "foo", "--to", "192.0.2.1"], "error: 192.0.2.1 declares no TCP port: give one with `--port`"),
         (&["--from", "nobody", "--to", "foo"], "Error from server (NotFound): pods \"nobody\" not found"),
     ] {
@@ -71,8 +86,14 @@ fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {
     let open = lab.shell(&format!("ipset list mp-sig4 | grep {}", lab.pod_ip("other"))).expect_success();
     let mark = open.split_whitespace().nth(2).expect("a mark");
     let changes = [
-        (format!("ipset add -exist mp-sig4 {address} skbmark {mark}"), "kernel:  DISAGREES: the installed rules let it pass"),
-        (format!("iptables-{} -t mangle -F MP-FORWARD", iptables.as_str()), "! chain MP-FORWARD (V4, Mangle) is missing or not as installed"),
+        (
+            format!("ipset add -exist mp-sig4 {address} skbmark {mark}"),
+            "kernel:  DISAGREES: the installed rules let it pass",
+        ),
+        (
+            format!("iptables-{} -t mangle -F MP-FORWARD", iptables.as_str()),
+            "! chain MP-FORWARD (V4, Mangle) is missing or not as installed",
+        ),
     ];
     for (change, expected) in changes {
         // netd repairs it when it next looks, which may be before the question.
@@ -82,7 +103,10 @@ fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {
             (ran.code == Some(3)).then_some(ran)
         });
         let told = told.expect("told");
-        assert!(told.stdout.contains(expected) && told.stderr.starts_with("error: the rules that are installed"), "{told}");
+        assert!(
+            told.stdout.contains(expected) && told.stderr.starts_with("error: the rules that are installed"),
+            "{told}"
+        );
         until("netd to repair it", LIMIT, || (lab.minipod(&question).code == Some(1)).then_some(())).expect("repaired");
     }
 }

@@ -63,8 +63,10 @@ fn describe(step: &Step) -> Vec<String> {
                 let key = |name: &crate::name::ChainName| {
                     chain_text(&ChainKey { family: table.family, table: table.table, name: name.clone() })
                 };
-                let wrong = table.replace.keys().map(move |name| format!("chain {} is missing or not as installed", key(name)));
-                let needless = table.delete.iter().map(move |name| format!("chain {} is there and nothing needs it", key(name)));
+                let wrong =
+                    table.replace.keys().map(move |name| format!("chain {} is missing or not as installed", key(name)));
+                let needless =
+                    table.delete.iter().map(move |name| format!("chain {} is there and nothing needs it", key(name)));
                 wrong.chain(needless).collect::<Vec<_>>()
             })
             .collect(),
@@ -75,7 +77,9 @@ fn describe(step: &Step) -> Vec<String> {
                 format!("the jump from {:?} to chain {} is missing or not in its place", jump.hook, chain_text(&key))
             })
             .collect(),
-        Step::RemoveJump { hook, chain } => vec![format!("a jump from {:?} to chain {chain} is there and nothing needs it", hook.hook)],
+        Step::RemoveJump { hook, chain } => {
+            vec![format!("a jump from {:?} to chain {chain} is there and nothing needs it", hook.hook)]
+        }
     }
 }
 
@@ -85,7 +89,9 @@ fn chain_text(key: &ChainKey) -> String {
 
 fn describe_edit(edit: &SetEdit) -> String {
     match edit {
-        SetEdit::Remove(set, entries) => format!("set {set} has elements too many or with another mark: {}", list(entries.iter())),
+        SetEdit::Remove(set, entries) => {
+            format!("set {set} has elements too many or with another mark: {}", list(entries.iter()))
+        }
         SetEdit::Add(set, entries) => format!("set {set} lacks elements: {}", list(entries.keys())),
     }
 }
@@ -127,6 +133,9 @@ mod tests {
         let inspection = Inspection::of(&observed, &wanted, MarkBits::default()).expect("a plan");
         let said = inspection.differences().join("\n");
         assert!(said.contains("set mp-gate4 is missing"), "{said}");
-        assert!(said.contains("the jump from Forward to chain MP-FORWARD (V4, Mangle) is missing or not in its place"), "{said}");
+        assert!(
+            said.contains("the jump from Forward to chain MP-FORWARD (V4, Mangle) is missing or not in its place"),
+            "{said}"
+        );
     }
 }

@@ -36,8 +36,8 @@ mod variants;
 
 pub use compile::{CompileError, compile};
 pub use dataplane::{Changes, Dataplane, DataplaneError};
-pub use inspect::Inspection;
 pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode};
+pub use inspect::Inspection;
 pub use kernel::{Kernel, KernelError};
 pub use linux::LinuxKernel;
 pub use spec::Spec;

@@ -174,3 +174,8 @@ pub(crate) fn route(address: IpAddr, pods: u8) -> Route {
         .find(|number| pod_address(*number, family) == address)
         .map_or(Route::Uplink, |number| Route::Pod(link(&format!("p{number}"))))
 }
+
+/// How many random cases: `scripts/test --full` tries twenty times as many as usual.
+pub(crate) fn cases(usual: u32) -> u32 {
+    if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual }
+}

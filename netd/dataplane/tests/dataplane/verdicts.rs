@@ -242,7 +242,7 @@ fn spec_of(intent: &Intent) -> Spec {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::sample::cases(48), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_rules_give_the_verdict_of_the_intent(signatures in signatures(), choice in choice()) {
@@ -271,7 +271,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::sample::cases(64), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_path_to_an_intent_gives_the_same_state(
@@ -413,7 +413,7 @@ fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::sample::cases(24), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_step_passes_what_neither_the_old_nor_the_new_state_allows(

@@ -211,7 +211,7 @@ fn contested(index: &Index) -> BTreeSet<IpAddr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::support::cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_intent_gives_the_verdict_of_the_evaluator(index in cluster()) {

@@ -144,3 +144,8 @@ pub(crate) fn check_matrix(index: &Index, transport: Transport, expected: impl F
     }
     assert!(wrong.is_empty(), "{transport:?}: {wrong:#?}");
 }
+
+/// How many random cases: `scripts/test --full` tries twenty times as many as usual.
+pub(crate) fn cases(usual: u32) -> u32 {
+    if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual }
+}

@@ -367,7 +367,7 @@ fn random_entry() -> impl Strategy<Value = (EntryType, String, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400), ..ProptestConfig::default() })]
 
     #[test]
     fn no_sequence_of_entries_changes_anything_outside(entries in prop::collection::vec(random_entry(), 1..12)) {
@@ -381,4 +381,9 @@ proptest! {
             let _either = cage.unpack(&layer.finish());
         }
     }
+}
+
+/// How many random cases: `scripts/test --full` tries twenty times as many as usual.
+fn cases(usual: u32) -> u32 {
+    if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual }
 }

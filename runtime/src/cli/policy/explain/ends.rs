@@ -77,7 +77,8 @@ impl Word {
             [namespace, middle, name] if kind(middle).is_some() => return named(Some(namespace), kind(middle), name),
             _ => {}
         }
-        Err("neither an address nor a name: use NAME, NAMESPACE/NAME, pod/NAME, service/NAME or NAMESPACE/pod/NAME".to_owned())
+        Err("neither an address nor a name: use NAME, NAMESPACE/NAME, pod/NAME, service/NAME or NAMESPACE/pod/NAME"
+            .to_owned())
     }
 
     /// The object of this kind that is meant, if it can be one.
@@ -189,15 +190,15 @@ fn to_one(
     port: Option<&str>,
     transport: Transport,
 ) -> anyhow::Result<Vec<Destination>> {
-    let destination = |address: &IpAddr, port| Destination { name: name.to_owned(), through: None, address: *address, port };
+    let destination =
+        |address: &IpAddr, port| Destination { name: name.to_owned(), through: None, address: *address, port };
     let Transport::Port(protocol) = transport else {
         ensure!(port.is_none(), "--port `{}`: ICMP has no ports", port.unwrap_or_default());
         return Ok(addresses.iter().map(|address| destination(address, None)).collect());
     };
     let of_protocol = declared.iter().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == protocol.as_str());
-    let of_protocol: Vec<(Option<&str>, u16)> = of_protocol
-        .filter_map(|port| Some((port.name.as_deref(), u16::try_from(port.container_port).ok()?)))
-        .collect();
+    let of_protocol: Vec<(Option<&str>, u16)> =
+        of_protocol.filter_map(|port| Some((port.name.as_deref(), u16::try_from(port.container_port).ok()?))).collect();
     let ports = match port.map(|text| (text, text.parse::<u16>())) {
         Some((_, Ok(number))) => vec![number],
         Some((text, Err(_))) => {
@@ -250,7 +251,11 @@ fn to_service(
             }
         }
     }
-    ensure!(!destinations.is_empty(), "service \"{}\" has no ready endpoint: connections to it are refused", service.key);
+    ensure!(
+        !destinations.is_empty(),
+        "service \"{}\" has no ready endpoint: connections to it are refused",
+        service.key
+    );
     Ok(destinations)
 }
 
@@ -308,7 +313,10 @@ mod tests {
         assert_eq!(short(&ask(None).expect("questions")), ["x/web 10.0.0.1 80", "x/web fd00::1 80"]);
         assert_eq!(short(&ask(Some("http")).expect("questions")).len(), 2);
         assert_eq!(short(&ask(Some("9")).expect("questions")), ["x/web 10.0.0.1 9", "x/web fd00::1 9"]);
-        assert_eq!(ask(Some("nope")).expect_err("no such port").to_string(), "--port `nope`: x/web has no TCP port of that name");
+        assert_eq!(
+            ask(Some("nope")).expect_err("no such port").to_string(),
+            "--port `nope`: x/web has no TCP port of that name"
+        );
         let icmp = questions(&client(), &to, None, Transport::Icmp).expect("questions");
         assert_eq!(short(&icmp), ["x/web 10.0.0.1 ICMP", "x/web fd00::1 ICMP"]);
     }

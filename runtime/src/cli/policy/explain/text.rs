@@ -68,7 +68,9 @@ fn decision(decision: &Decision, verb: &str, end: &str) -> String {
     match decision {
         Decision::NoPod => format!("{end} is no pod, nothing is judged at this end"),
         Decision::Itself => "a pod reaches itself".to_owned(),
-        Decision::OwnNode => "a node reaches its own pods, and they reach it where `--pod-to-node allow` says so".to_owned(),
+        Decision::OwnNode => {
+            "a node reaches its own pods, and they reach it where `--pod-to-node allow` says so".to_owned()
+        }
         Decision::NotDns { .. } => {
             "denied: at the address of the cluster DNS nothing answers but UDP and TCP port 53".to_owned()
         }
