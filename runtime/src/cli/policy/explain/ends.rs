@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_service_is_asked_for_at_each_backend_after_translation() {
-        let service = serde_json::from_value(json!({
+        let service: k8s_openapi::api::core::v1::Service = serde_json::from_value(json!({
             "metadata": {"namespace": "x", "name": "web"},
             "spec": {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "targetPort": 8080}]},
         }))
