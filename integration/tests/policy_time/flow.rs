@@ -16,6 +16,8 @@ use minipod_kernel::netns::NetNs;
 /// Time between two messages.
 const INTERVAL: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(20);
+/// For a connection that is let in by chance.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Each flow has a port of its own.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
@@ -109,11 +111,26 @@ impl Flow {
         flow
     }
 
+    /// A busy one over TCP, if it can be opened within a moment.
+    pub(crate) fn try_open(client: &Place, server: &Place, address: IpAddr) -> Option<Self> {
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let to = SocketAddr::new(address, port);
+        let listener = within(server, || TcpListener::bind(to).expect("a listener"));
+        let near = within(client, || TcpStream::connect_timeout(&to, MOMENT).ok())?;
+        let mut flow = Self { shared: Arc::default(), threads: Vec::new(), port };
+        flow.run_tcp(Kind::TcpBusy, near, listener.accept().expect("the connection").0);
+        Some(flow)
+    }
+
     fn open_tcp(&mut self, kind: Kind, client: &Place, server: &Place, address: IpAddr) {
         let to = SocketAddr::new(address, self.port);
         let listener = within(server, || TcpListener::bind(to).expect("a listener"));
         let near = within(client, || TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
         let (far, _) = listener.accept().expect("the connection");
+        self.run_tcp(kind, near, far);
+    }
+
+    fn run_tcp(&mut self, kind: Kind, near: TcpStream, far: TcpStream) {
         for stream in [&near, &far] {
             stream.set_nodelay(true).expect("no delay");
             stream.set_read_timeout(Some(INTERVAL)).expect("a time-out");

@@ -34,6 +34,7 @@ on_both_variants! {
     labels_of_a_pod_and_of_its_namespace_cut_what_they_allowed
     an_egress_policy_cuts_a_connection_to_the_node_in_both_directions
     what_was_let_in_while_no_daemon_ran_is_cut_by_the_next
+    what_was_let_in_while_the_rules_were_gone_is_cut_with_their_repair
 }
 
 struct Scene {
@@ -168,5 +169,27 @@ fn what_was_let_in_while_no_daemon_ran_is_cut_by_the_next(iptables: Iptables) {
     let started = Instant::now();
     assert_cut(&busy, started);
     assert_cut(&idle, started);
+    assert_alive(&kept);
+}
+
+fn what_was_let_in_while_the_rules_were_gone_is_cut_with_their_repair(iptables: Iptables) {
+    let Scene { lab, server, friend, stranger } = scene(iptables);
+    let _ = api::create_policy(&lab, "friends", &from_friends());
+    let url = format!("http://{}:8080", server.addresses[0]);
+    until("the policy", LIMIT, || (!lab.wget("stranger", &url).succeeded()).then_some(())).expect("denied");
+    let kept = flows(&friend, &server);
+    let flush = format!("iptables-{} -t mangle -F FORWARD", iptables.as_str());
+    // They are back within a second or two: a connection that comes in between has to be quick.
+    let cut = until("a connection to come in", LIMIT, || {
+        let _ = lab.shell(&flush).expect_success();
+        Flow::try_open(&stranger, &server, server.addresses[0])
+    });
+    let cut = [(Kind::TcpBusy, cut.expect("let in"))];
+    until("the repair to cut it", LIMIT, || {
+        let last = cut[0].1.last()?;
+        (last.elapsed() > BOUND).then_some(())
+    })
+    .expect("cut");
+    assert_cut(&cut, Instant::now());
     assert_alive(&kept);
 }

@@ -316,6 +316,7 @@ impl Engine {
             Ok(changes) => {
                 if !changes.is_empty() {
                     tracing::warn!(?changes, "somebody else changed our rules or sets; repaired");
+                    self.revoker.was_open();
                 }
                 // Otherwise what was repaired is an older state.
                 if !self.stale {

@@ -54,10 +54,15 @@ pub struct Counts {
     pub failure: Option<String>,
 }
 
+enum Order {
+    InForce(InForce),
+    Again,
+}
+
 /// The thread that cuts connections. It works in the network namespace of the thread that made it.
 #[derive(Debug)]
 pub struct Revoker {
-    queue: Option<Sender<InForce>>,
+    queue: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Mutex<Counts>>,
 }
@@ -77,9 +82,18 @@ impl Revoker {
 
     /// Tells it what is in force from now on.
     pub fn in_force(&self, state: InForce) {
+        self.order(Order::InForce(state));
+    }
+
+    /// Tells it that for a while the rules were not what was told last: who came in then is judged by what is in force.
+    pub fn was_open(&self) {
+        self.order(Order::Again);
+    }
+
+    fn order(&self, order: Order) {
         if let Some(queue) = &self.queue {
             // Nobody listens only once the thread has panicked, which has been seen.
-            let _ = queue.send(state);
+            let _ = queue.send(order);
         }
     }
 
@@ -99,13 +113,18 @@ impl Drop for Revoker {
     }
 }
 
-fn run(orders: &Receiver<InForce>, counts: &Mutex<Counts>) {
-    let Ok(state) = orders.recv() else { return };
+fn run(orders: &Receiver<Order>, counts: &Mutex<Counts>) {
+    let Some(state) = orders.iter().find_map(|order| match order {
+        Order::InForce(state) => Some(state),
+        Order::Again => None,
+    }) else {
+        return;
+    };
     // Of what happened before nothing is known.
     let mut work = Work { state, looks: LOOKS, forbidden: 0 };
     loop {
-        for newer in orders.try_iter() {
-            work.follow(newer);
+        for order in orders.try_iter() {
+            work.follow(order);
         }
         let wait = work.look_if_due(counts);
         let next = match wait {
@@ -113,7 +132,7 @@ fn run(orders: &Receiver<InForce>, counts: &Mutex<Counts>) {
             None => orders.recv().map_err(RecvTimeoutError::from),
         };
         match next {
-            Ok(newer) => work.follow(newer),
+            Ok(order) => work.follow(order),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -129,13 +148,18 @@ struct Work {
 }
 
 impl Work {
-    fn follow(&mut self, newer: InForce) {
-        if newer.tightens {
-            self.looks = LOOKS;
-        } else if self.forbidden > 0 {
-            self.looks = self.looks.max(1);
+    fn follow(&mut self, order: Order) {
+        match order {
+            Order::Again => self.looks = LOOKS,
+            Order::InForce(newer) => {
+                if newer.tightens {
+                    self.looks = LOOKS;
+                } else if self.forbidden > 0 {
+                    self.looks = self.looks.max(1);
+                }
+                self.state = newer;
+            }
         }
-        self.state = newer;
     }
 
     /// When to look next, if nothing happens.
