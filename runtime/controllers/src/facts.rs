@@ -112,8 +112,10 @@ impl ServiceFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
     pub(crate) name: String,
-    /// condition `Ready`, and neither cordoned nor being deleted
-    pub(crate) schedulable: bool,
+    /// condition `Ready`, and not being deleted
+    pub(crate) ready: bool,
+    /// `spec.unschedulable`
+    pub(crate) cordoned: bool,
 }
 
 impl NodeFacts {
@@ -123,7 +125,13 @@ impl NodeFacts {
         let cordoned = node.spec.as_ref().is_some_and(|s| s.unschedulable == Some(true));
         Some(Self {
             name: node.metadata.name.clone()?,
-            schedulable: ready && !cordoned && node.metadata.deletion_timestamp.is_none(),
+            ready: ready && node.metadata.deletion_timestamp.is_none(),
+            cordoned,
         })
+    }
+
+    /// Whether it takes pods.
+    pub(crate) fn schedulable(&self) -> bool {
+        self.ready && !self.cordoned
     }
 }

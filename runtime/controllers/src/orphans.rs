@@ -24,7 +24,7 @@ mod tests {
             let pod: Value = json!({"metadata": {"name": "a", "namespace": "b", "deletionTimestamp": deleted},
                 "spec": {"containers": [], "nodeName": node}});
             let pod: Pod = serde_json::from_value(pod).expect("a pod");
-            let nodes = [NodeFacts { name: "n1".to_owned(), schedulable: true }];
+            let nodes = [NodeFacts { name: "n1".to_owned(), ready: true, cordoned: false }];
             is_orphan(&PodFacts::of(&pod).expect("facts"), nodes.iter(), "own")
         };
         let deleted = Some("2030-01-01T00:00:00Z");

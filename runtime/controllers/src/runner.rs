@@ -147,10 +147,24 @@ impl Runner {
             }
             Placement::Wait(message) => {
                 let status = unschedulable(pod, &message);
-                api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(status)).await.map(drop)
+                let written =
+                    api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(status)).await.map(drop);
+                if written.is_ok() {
+                    self.tell(&events::failed_scheduling(pod, &message, Timestamp::now())).await;
+                }
+                written
             }
         };
         unless_gone(written)
+    }
+
+    /// Writes an event, for people. One that cannot be written is lost, and one that is there already said the same.
+    async fn tell(&self, event: &Event) {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        if let Err(error) = api.create(&PostParams::default(), event).await {
+            tracing::debug!(%error, reason = event.reason, "event not written");
+        }
     }
 
     async fn remove_orphan(&self, key: &PodKey) -> Result<(), Error> {

@@ -113,7 +113,7 @@ impl World {
                 let changes =
                     self.nodes.apply(event, |node| NodeFacts::of(node).map(|facts| (facts.name.clone(), Some(facts))));
                 if changes.iter().any(|(before, after)| before != after) {
-                    let waiting = self.pods.values().filter(|pod| pod.node.is_none() && !pod.finished);
+                    let waiting = self.pods.values().filter(|pod| self.has_no_node(pod) && !pod.finished);
                     work.extend(waiting.map(|pod| Work::Placement(pod.key.clone())));
                     let going = self.pods.values().filter(|pod| pod.terminating && pod.node.is_some());
                     work.extend(going.map(|pod| Work::Orphan(pod.key.clone())));
@@ -136,7 +136,7 @@ impl World {
         };
         let services = self.services.values().filter(selects);
         work.extend(services.map(|service| Work::Endpoints((service.namespace.clone(), service.name.clone()))));
-        if after.is_some_and(|pod| pod.node.is_none()) {
+        if after.is_some_and(|pod| self.has_no_node(pod)) {
             work.insert(Work::Placement(pod.key.clone()));
         }
         if after.is_some_and(|pod| pod.terminating && pod.node.is_some()) {
@@ -145,6 +145,11 @@ impl World {
         if after.is_none() && self.terminating.get(&pod.key.namespace).is_some() {
             work.insert(Work::Namespace(pod.key.namespace.clone()));
         }
+    }
+
+    /// Whether the pod has no node, or one that is not there.
+    fn has_no_node(&self, pod: &PodFacts) -> bool {
+        pod.node.as_ref().is_none_or(|node| self.nodes.get(node).is_none())
     }
 
     /// The writes that take a service's slices to what they should be.
@@ -214,6 +219,7 @@ mod tests {
     #[test]
     fn a_pod_wakes_the_services_that_select_it_before_or_after() {
         let mut world = World::new();
+        world.apply(Input::Node(Event::Apply(read(json!({"metadata": {"name": "n"}})))));
         assert_eq!(world.apply(service("a", "a")), endpoints(&["a"]));
         assert_eq!(world.apply(service("b", "b")), endpoints(&["b"]));
         assert_eq!(world.apply(pod("1", "a")), endpoints(&["a"]));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -151,6 +151,45 @@ async fn a_pod_is_placed_when_a_node_is_ready() {
         pod.spec.and_then(|spec| spec.node_name).as_deref() == Some("n1")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_pod_without_a_node_is_told_why_in_its_condition_and_by_an_event() {
+    let cluster = Cluster::new().await;
+    let events: Api<Event> = Api::default_namespaced(cluster.client.clone());
+    let pods = cluster.pods();
+    let is_told = async |name: &str, message: &str| {
+        let pod = pods.get(name).await.expect("a pod");
+        let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+        let in_condition = conditions
+            .iter()
+            .any(|c| c.type_ == "PodScheduled" && c.status == "False" && c.message.as_deref() == Some(message));
+        let fields = format!("involvedObject.name={name},reason=FailedScheduling");
+        let events = events.list(&ListParams::default().fields(&fields)).await.expect("events").items;
+        in_condition
+            && events.iter().any(|e| e.message.as_deref() == Some(message) && e.type_.as_deref() == Some("Warning"))
+    };
+    let containers = json!([{"name": "c", "image": "x"}]);
+    let pod = |name: &str, node: Option<&str>| {
+        read::<Pod>(json!({"metadata": {"name": name}, "spec": {"containers": containers, "nodeName": node}}))
+    };
+    pods.create(&PostParams::default(), &pod("a", None)).await.expect("a pod");
+    until("there is no node", async || is_told("a", "no nodes available to schedule pods").await).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let cordoned = json!({"metadata": {"name": "n1"}, "spec": {"unschedulable": true},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    nodes.create(&PostParams::default(), &read(cordoned)).await.expect("a node");
+    let message = "0/1 nodes are available: 1 node(s) were unschedulable.";
+    until("the node is cordoned", async || is_told("a", message).await).await;
+    pods.create(&PostParams::default(), &pod("b", Some("ghost"))).await.expect("a pod");
+    let message = "node \"ghost\" of `spec.nodeName` does not exist; delete the pod and create it with another or none";
+    until("the node is unknown", async || is_told("b", message).await).await;
+    nodes
+        .patch("n1", &PatchParams::default(), &Patch::Merge(json!({"spec": {"unschedulable": false}})))
+        .await
+        .expect("a patch");
+    until("the pod has a node", async || pods.get("a").await.expect("a pod").spec.and_then(|s| s.node_name).is_some())
+        .await;
 }
 
 #[tokio::test]

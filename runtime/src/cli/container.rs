@@ -75,6 +75,13 @@ pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Unknown")
 }
 
+/// Why the pod has no node, where somebody said so.
+pub(crate) fn unscheduled(pod: &Pod) -> Option<&str> {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut unmet = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False");
+    unmet.next()?.message.as_deref().filter(|message| !message.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;

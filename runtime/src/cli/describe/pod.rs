@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStatus, EnvVar, Event, Pod, Probe, ResourceRequirements,
+    Container, ContainerState, ContainerStatus, EnvVar, Event, Pod, PodCondition, Probe, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -46,12 +46,19 @@ pub(super) fn describe(pod: &Pod, happened: &[Event], now: jiff::Timestamp) -> S
     containers(&mut text, "Containers", &spec.containers, status.container_statuses.as_deref().unwrap_or_default());
     if let Some(conditions) = status.conditions.filter(|c| !c.is_empty()) {
         text.line("Conditions:");
-        text.line("  Type\tStatus");
+        let told = conditions.iter().any(|condition| unmet(condition).is_some());
+        text.line(if told { "  Type\tStatus\tMessage" } else { "  Type\tStatus" });
         for condition in conditions {
-            text.line(format!("  {}\t{}", condition.type_, condition.status));
+            let message = unmet(&condition).map(|message| format!("\t{message}")).unwrap_or_default();
+            text.line(format!("  {}\t{}{message}", condition.type_, condition.status));
         }
     }
     text.render() + &events::section(happened, now)
+}
+
+/// What keeps a condition from being met, where somebody says so.
+fn unmet(condition: &PodCondition) -> Option<&str> {
+    condition.message.as_deref().filter(|message| condition.status != "True" && !message.is_empty())
 }
 
 fn node(name: Option<&str>, address: Option<&str>) -> String {
@@ -266,5 +273,21 @@ Events:
   Normal  Started  10s  minipod  Started container web
 ";
         assert_eq!(describe(&pod, &[event], now), expected);
+    }
+
+    #[test]
+    fn a_condition_that_is_not_met_is_told_with_its_reason() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web"}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "no nodes available to schedule pods"},
+            {"type": "Ready", "status": "True", "message": "fine"}]}}))
+        .expect("a pod");
+        let text = describe(&pod, &[], "2026-01-01T00:00:15Z".parse().expect("a time"));
+        let expected = "\
+Conditions:
+  Type          Status  Message
+  PodScheduled  False   no nodes available to schedule pods
+  Ready         True
+";
+        assert!(text.contains(expected), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 //! the first session; the outputs of one without come from its log, each by itself, and so do those of one that has already ended.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures::io::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
@@ -18,6 +19,9 @@ use super::super::kind::{POD, SERVICE};
 use super::super::signals::Signals;
 use super::super::{container, logs, out, session, wait};
 use super::{Args, Restart};
+
+/// How long a pod may be without a node before that is said: a node that has just started takes no pods yet.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The session, and with `--rm` the end of the pod, whatever the session's end.
 pub(super) async fn run(args: &Args, client: &Client, namespace: &str) -> anyhow::Result<()> {
@@ -61,7 +65,11 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
     let name = &args.name;
     let session::Streams { stdin, tty, quiet } = args.streams;
     let runs = |pod: Option<&Pod>| pod.is_none_or(has_started);
-    let started = match Box::pin(wait::pod(pods, name, Some(args.timeout), runs)).await {
+    let started = tokio::select! {
+        started = Box::pin(wait::pod(pods, name, Some(args.timeout), runs)) => started,
+        never = Box::pin(say_what_it_waits_for(pods, name)) => match never {},
+    };
+    let started = match started {
         Err(error) if error.is::<wait::TimedOut>() => {
             let pod = pods.get(name).await?;
             return Err(error.context(not_started(&pod, name)));
@@ -89,6 +97,20 @@ async fn converse(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
         return Ok(());
     }
     conclude(args, pods).await
+}
+
+/// Says once why the pod gets no node, unless it gets one within a moment.
+async fn say_what_it_waits_for(pods: &Api<Pod>, name: &str) -> Infallible {
+    let refused = |pod: Option<&Pod>| pod.is_some_and(|pod| container::unscheduled(pod).is_some());
+    if wait::pod(pods, name, None, refused).await.is_ok() {
+        tokio::time::sleep(MOMENT).await;
+        if let Ok(pod) = pods.get(name).await
+            && let Some(why) = container::unscheduled(&pod)
+        {
+            out::say(&format!("pod {name} waits for a node: {why}"));
+        }
+    }
+    std::future::pending().await
 }
 
 async fn with_terminal(args: &Args, pods: &Api<Pod>) -> anyhow::Result<()> {
@@ -203,6 +225,7 @@ fn exit_of(pod: &Pod, name: &str) -> Option<Exit> {
 fn not_started(pod: &Pod, name: &str) -> String {
     let waiting = container::state(pod, name).and_then(|state| state.waiting).unwrap_or_default();
     let of_pod = pod.status.as_ref().and_then(|status| status.message.clone());
+    let of_pod = of_pod.or_else(|| container::unscheduled(pod).map(str::to_owned));
     let said = [waiting.reason, waiting.message.or(of_pod)];
     let why: Vec<String> = said.into_iter().flatten().filter(|text| !text.is_empty()).collect();
     match why.as_slice() {
@@ -270,6 +293,12 @@ mod tests {
         assert_eq!(
             told(json!({"waiting": {"reason": "ErrImagePull", "message": "no image `x`"}})),
             "container a has not started: ErrImagePull: no image `x`"
+        );
+        let unscheduled = json!({"metadata": {"name": "a"}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "no nodes available to schedule pods"}]}});
+        assert_eq!(
+            not_started(&serde_json::from_value(unscheduled).expect("a pod"), "a"),
+            "container a has not started: no nodes available to schedule pods"
         );
         assert_eq!(told(json!({})), "container a has not started; give it longer with `--pod-running-timeout`");
     }
