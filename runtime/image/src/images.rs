@@ -172,8 +172,17 @@ impl Images {
         self.store.find(name_or_id)
     }
 
-    /// Removes a name or an image; see [`Store::remove`].
+    /// Removes a name or an image; see [`Store::remove`]. What is built in would come back with its next use and is refused.
     pub fn remove(&self, name_or_id: &str, in_use: &BTreeSet<Digest>) -> Result<Removed, StoreError> {
+        let id = self.store.find(name_or_id)?.id;
+        let known = self.store.list()?.into_iter().filter(|image| image.id == id);
+        let all: Vec<Reference> = known.flat_map(|image| image.names).collect();
+        // What is no name is an ID, which stands for all names.
+        let given = name_or_id.parse().ok().filter(|name| all.contains(name));
+        let going = given.map_or(all, |name| vec![name]);
+        if let Some(name) = going.into_iter().find(builtin::is_builtin) {
+            return Err(StoreError::Builtin(name));
+        }
         self.store.remove(name_or_id, in_use)
     }
 

@@ -81,6 +81,9 @@ pub struct Removed {
 /// Why the store could not do it.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// a name of a built-in image
+    #[error("image `{0}` is built in and cannot be removed: it would be made again with its next use")]
+    Builtin(Reference),
     /// a file or directory
     #[error("cannot {verb} `{path}` in the image store")]
     Io {

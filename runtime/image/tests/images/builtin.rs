@@ -35,6 +35,21 @@ async fn the_builtin_image_is_made_of_the_program_once_and_again_when_that_chang
 }
 
 #[tokio::test]
+async fn a_built_in_image_is_not_removed_by_name_or_id() {
+    let node = Node::new();
+    node.write("program", b"program");
+    let image = node.ensure("minipod.local/tools:1.0", PullPolicy::IfNotPresent).await.expect("made");
+    let nobody = std::collections::BTreeSet::new();
+    for name in ["minipod.local/tools:1.0", image.id.short()] {
+        let error = node.images.remove(name, &nobody).expect_err("built in").to_string();
+        assert!(error.contains("minipod.local/tools") && error.contains("is built in"), "{error}");
+    }
+    let other = "docker.io/library/mine:1".parse().expect("a name");
+    node.images.store().tag("minipod.local/tools:1.0", &other).expect("another name");
+    assert_eq!(node.images.remove("mine:1", &nobody).expect("not built in").names, [other]);
+}
+
+#[tokio::test]
 async fn only_names_of_ours_are_built_in() {
     let node = Node::new();
     node.write("program", b"program");
