@@ -105,6 +105,11 @@ const HEAD: &str = "\
 What Minipod makes of each field of `spec` that Kubernetes 1.36 knows. A field that is not carried out is refused by name, in the
 object that the server gets as well as in one that the command line sends; nothing is ignored. A test holds this page to the code.
 `[]` stands for each item of a list. Fields of `containers` are those of `initContainers` as well.
+
+Two things are taken although they say nothing here. `terminationMessagePath` and `terminationMessagePolicy` may have their defaults,
+which objects from other clusters carry: nothing reads what a container writes to `/dev/termination-log`, and a terminated
+state has no message of it. Annotations `container.apparmor.security.beta.kubernetes.io/CONTAINER` may be `runtime/default` or
+`unconfined`, and no profile of AppArmor is put in force by either; other values are refused.
 ";
 
 fn page() -> String {

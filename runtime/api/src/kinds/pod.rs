@@ -21,6 +21,10 @@ const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// Followed by the name of a container.
+const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// Ask for nothing that is not so anyway.
+const IDLE_PROFILES: &[&str] = &["runtime/default", "unconfined"];
 /// What resolvers read (`resolv.conf(5)`, `MAXNS`).
 const MAX_NAMESERVERS: usize = 3;
 
@@ -67,6 +71,7 @@ impl Strategy for Pods {
             return errors.required("spec.containers", "");
         };
         validate_spec(spec, errors);
+        validate_profiles(object, errors);
     }
 
     fn inherit(new: &mut Pod, old: &Pod) {
@@ -99,6 +104,19 @@ impl Strategy for Pods {
             if address.ip.parse::<IpAddr>().is_err() {
                 errors.invalid(format!("status.podIPs[{index}]"), address.ip.as_str(), "must be a valid IP address");
             }
+        }
+    }
+}
+
+/// The annotations by which profiles of AppArmor were chosen before there was a field for it; no other profile is put in force.
+fn validate_profiles(pod: &Pod, errors: &mut FieldErrors) {
+    for (key, profile) in pod.metadata.annotations.iter().flatten() {
+        if key.starts_with(APPARMOR_ANNOTATION) && !IDLE_PROFILES.contains(&profile.as_str()) {
+            let detail = format!(
+                "the AppArmor profile \"{profile}\" is not supported by minipod; use {} or remove the annotation",
+                IDLE_PROFILES.join(" or ")
+            );
+            errors.forbidden(format!("metadata.annotations[{key}]"), detail);
         }
     }
 }

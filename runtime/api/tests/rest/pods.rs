@@ -145,6 +145,20 @@ async fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn an_annotation_asks_for_no_profile_that_is_not_put_in_force() {
+    let api = Api::new().await;
+    let key = "container.apparmor.security.beta.kubernetes.io/c";
+    for (profile, expected) in [("localhost/strict", 422), ("runtime/default", 201), ("unconfined", 201)] {
+        let metadata = json!({"generateName": "x-", "annotations": {key: profile}});
+        let answer = api.post(PODS, &with("/metadata", metadata)).await;
+        assert_eq!(answer.0, expected, "{profile}: {:#}", answer.1);
+        if expected == 422 {
+            assert_eq!(fields(&answer), [format!("metadata.annotations[{key}]")]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_spec_of_a_pod_does_not_change() {
     let api = Api::new().await;
     api.must_create(PODS, &pod("a")).await;
