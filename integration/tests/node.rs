@@ -73,6 +73,40 @@ fn a_reboot_leaves_nothing_of_the_old_boot_and_pods_run_again() {
 }
 
 #[test]
+fn a_node_and_a_dns_service_that_somebody_deletes_come_back_as_they_were() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let node = ["get", "node", "n1", "-o", "jsonpath={.spec.podCIDRs} {.status.conditions[0].status}"];
+    let dns = ["get", "service", "kube-dns", "-n", "kube-system", "-o", "jsonpath={.spec.clusterIPs}"];
+    for (object, delete) in [
+        (&node[..], &["delete", "node", "n1"][..]),
+        (&dns[..], &["delete", "service", "kube-dns", "-n", "kube-system"][..]),
+    ] {
+        let before = lab.minipod(object).expect_success();
+        let _ = lab.minipod(delete).expect_success();
+        until("the object to come back", LIMIT, || (lab.minipod(object).stdout == before).then_some(()))
+            .unwrap_or_else(|error| unreachable!("{error}: {}\n{}", lab.minipod(object), lab.node_log()));
+    }
+    lab.pod("web", "app=web");
+}
+
+#[test]
+fn a_pod_that_gets_no_node_says_why_while_a_person_waits() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let _ = lab
+        .shell(r#"minipod get node n1 -o yaml | sed 's/^spec:/spec:\n  unschedulable: true/' | minipod apply -f -"#)
+        .expect_success();
+    let wait = ["run", "web", "--image", HELLO_IMAGE, "-i", "--rm", "--restart=Never", "--pod-running-timeout=3s"];
+    let said = lab.minipod(&wait).expect_failure();
+    let why = "0/1 nodes are available: 1 node(s) were unschedulable.";
+    assert!(said.contains(&format!("pod web waits for a node: {why}")), "{said}");
+    let _ = lab.minipod(&["run", "web", "--image", HELLO_IMAGE]).expect_success();
+    let describe = ["describe", "pod", "web"];
+    until("the event", LIMIT, || lab.minipod(&describe).stdout.contains("FailedScheduling").then_some(()))
+        .unwrap_or_else(|error| unreachable!("{error}: {}", lab.minipod(&describe)));
+    assert!(lab.minipod(&describe).stdout.contains(&format!("PodScheduled  False   {why}")));
+}
+
+#[test]
 fn a_changed_host_name_is_still_the_same_node_and_its_pods_go_on() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     lab.pod("web", "app=web");

@@ -45,14 +45,12 @@ pub enum OpenError {
         problem: &'static str,
     },
     /// an object that every cluster has could not be made
-    #[error("cannot create {kind} `{name}` in the store `{}`", store.display())]
+    #[error("cannot create {kind} `{name}`, which every cluster has")]
     Bootstrap {
         /// kind of the object
         kind: &'static str,
         /// its name
         name: &'static str,
-        /// the file
-        store: PathBuf,
         /// why
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -96,13 +94,17 @@ impl Server {
             .map_err(|problem| OpenError::ServiceCidrs { ranges: config.service_cidrs.clone(), problem })?;
         let store = RedbStore::open(&config.store)?;
         let server = Self::with_store(Arc::new(store), cluster);
-        bootstrap::ensure_objects(&server.shared).await.map_err(|(kind, name, source)| OpenError::Bootstrap {
-            kind,
-            name,
-            store: config.store,
-            source: Box::<ApiError>::new(source),
-        })?;
+        server.ensure_cluster_objects().await?;
         Ok(server)
+    }
+
+    /// Makes what every cluster has, as far as it is missing: somebody may have deleted the service of the cluster DNS.
+    ///
+    /// # Errors
+    /// [`OpenError::Bootstrap`]
+    pub async fn ensure_cluster_objects(&self) -> Result<(), OpenError> {
+        let made = bootstrap::ensure_objects(&self.shared).await;
+        made.map_err(|(kind, name, source)| OpenError::Bootstrap { kind, name, source: Box::<ApiError>::new(source) })
     }
 
     pub(crate) fn with_store(store: Arc<dyn Store>, cluster: Cluster) -> Self {

@@ -9,20 +9,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use k8s_openapi::api::core::v1::{Node, Service};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
 use minipod_api::Server;
 use minipod_image::Images;
+use minipod_model::defaults::{DNS_NAME, DNS_NAMESPACE};
+use netd::engine::Enforcement;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{check_registries, image_options, program};
 use super::machine::{self, Machine};
 use super::options::Settings;
+use super::register::Readiness;
 use super::{ServeError, Started, addresses, directory, name, network, register};
 use crate::agent;
 
 /// The parts have so long to end after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// What could not be made again is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The Node says so often that it is still there.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
@@ -44,9 +52,11 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let server = open_server(&settings).await?;
     server.set_pod_streams(Arc::new(agent::Streams::new(directories.clone())));
     let client = Client::new(server.router(), "default");
-    let earlier = register::Earlier { services, named: name::keep(&directories, &settings.node_name)? };
+    let named = name::keep(&directories, &settings.node_name)?;
+    let mut earlier = register::Earlier { services, named, ranges: Vec::new() };
     let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
     let ranges = register::register(&client, &settings, &earlier, &machine, &node_ips, &hostname).await?;
+    earlier.ranges.clone_from(&ranges);
 
     // From here on there is something that only these settings find again.
     Started::keep(&settings)?;
@@ -65,8 +75,12 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let mut agent = tokio::spawn(agent::run(client.clone(), images, config, stop.clone()));
     let controllers = tokio::spawn(minipod_controllers::run(client.clone(), settings.node_name.clone(), stop.clone()));
     let api = server.serve_unix(&directories.api_socket(), stop.clone()).await?;
-    let ready = |ready| register::write_status(&client, &settings, &machine, &node_ips, &hostname, Some(ready));
-    ready(true).await?;
+    let tell = async |ready: &Readiness| {
+        register::write_status(&client, &settings, &machine, &node_ips, &hostname, ready).await
+    };
+    let mut enforcement = netd.enforcement();
+    let now = |enforcement: &mut Receiver<Enforcement>| readiness(&enforcement.borrow_and_update());
+    tell(&now(&mut enforcement)).await?;
     tracing::info!(node = settings.node_name, ?node_ips, socket = %directories.api_socket().display(), "node ready");
 
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -78,13 +92,31 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(())) | Err(_) => Err(ServeError::PartEnded { part: "pod agent" }),
             },
-            _ = heartbeat.tick() => if let Err(error) = ready(true).await {
+            _ = heartbeat.tick() => if let Err(error) = tell(&now(&mut enforcement)).await {
                 tracing::warn!(%error, "heartbeat not written");
+            },
+            Ok(()) = enforcement.changed() => if let Err(error) = tell(&now(&mut enforcement)).await {
+                tracing::warn!(%error, "the Node does not say whether policies are in force");
+            },
+            () = missing(&client, &settings.node_name) => {
+                let again = async {
+                    server.ensure_cluster_objects().await?;
+                    register::register(&client, &settings, &earlier, &machine, &node_ips, &hostname).await?;
+                    tell(&now(&mut enforcement)).await?;
+                    Ok::<(), ServeError>(())
+                };
+                match again.await {
+                    Ok(()) => tracing::warn!("the Node or the service of the cluster DNS was deleted; made it again"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the Node or the service of the cluster DNS is missing; trying again");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
             },
         }
     };
     tracing::info!("stopping; pods, links and policies stay");
-    if let Err(error) = ready(false).await {
+    if let Err(error) = tell(&Readiness::Stopped).await {
         tracing::warn!(%error, "the Node still says that it is ready");
     }
     stop.cancel();
@@ -103,6 +135,32 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     // A new daemon finds nobody listening.
     let _ = fs::remove_file(directories.api_socket());
     ended
+}
+
+fn readiness(enforcement: &Enforcement) -> Readiness {
+    match enforcement {
+        Enforcement::Failing(why) => Readiness::NotEnforcing(why.clone()),
+        Enforcement::Awaited | Enforcement::InForce => Readiness::Ready,
+    }
+}
+
+/// Waits until the Node or the service of the cluster DNS is missing.
+async fn missing(client: &Client, node: &str) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let services: Api<Service> = Api::namespaced(client.clone(), DNS_NAMESPACE);
+    loop {
+        let seen = tokio::select! {
+            seen = await_condition(nodes.clone(), node, |node: Option<&Node>| node.is_none()) => seen.map(drop),
+            seen = await_condition(services.clone(), DNS_NAME, |service: Option<&Service>| service.is_none()) => {
+                seen.map(drop)
+            }
+        };
+        match seen {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the watch of the Node begins anew"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 fn on_signal(kind: SignalKind) -> Result<Signal, ServeError> {

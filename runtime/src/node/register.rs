@@ -99,9 +99,25 @@ pub(super) struct Earlier {
     pub(super) services: Vec<IpNet>,
     /// whether an earlier start has kept the node's name
     pub(super) named: bool,
+    /// the ranges that this node's pods have, where it was registered before by this daemon
+    pub(super) ranges: Vec<IpNet>,
 }
 
-/// Writes the Node object, and says which pod ranges the node has, IPv4 first. Ranges that it has had before stay.
+/// What the Node says of itself in its condition `Ready`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// the daemon is starting
+    Starting,
+    /// the node takes pods
+    Ready,
+    /// the kernel does not enforce policies as it should: why
+    NotEnforcing(String),
+    /// the daemon was stopped
+    Stopped,
+}
+
+/// Writes the Node object, and says which pod ranges the node has, IPv4 first. Ranges that it has had before stay, and those that its
+/// pods have.
 pub(super) async fn register(
     client: &Client,
     settings: &Settings,
@@ -115,12 +131,13 @@ pub(super) async fn register(
     let api: Api<Node> = Api::all(client.clone());
     let all = api.list(&kube::api::ListParams::default()).await.map_err(failed)?.items;
     let own = all.iter().find(|node| node.name_any() == *name);
-    if earlier.named && own.is_none() && !all.is_empty() {
+    if earlier.named && own.is_none() && earlier.ranges.is_empty() && !all.is_empty() {
         let known = all.iter().map(kube::ResourceExt::name_any).collect();
         return Err(RegisterError::OtherNode { node: name.clone(), file: settings.directories.node_name(), known });
     }
     let annotations = annotations(name, own, &earlier.services)?;
-    let ranges = if let Some(ranges) = own.map(pod_cidrs).filter(|ranges| !ranges.is_empty()) {
+    let known = [own.map(pod_cidrs), Some(earlier.ranges.clone())];
+    let ranges = if let Some(ranges) = known.into_iter().flatten().find(|ranges| !ranges.is_empty()) {
         check_ranges(ranges, settings)?
     } else {
         let taken: Vec<IpNet> = all.iter().flat_map(pod_cidrs).collect();
@@ -141,18 +158,18 @@ pub(super) async fn register(
         let node = Node { metadata, spec: Some(spec), status: None };
         api.create(&PostParams::default(), &node).await.map_err(failed)?;
     }
-    write_status(client, settings, machine, addresses, hostname, None).await?;
+    write_status(client, settings, machine, addresses, hostname, &Readiness::Starting).await?;
     Ok(ranges)
 }
 
-/// Says in the Node's status what the machine is, and whether the node is ready; `None`: it is starting.
+/// Says in the Node's status what the machine is, and whether the node is ready.
 pub(super) async fn write_status(
     client: &Client,
     settings: &Settings,
     machine: &Machine,
     addresses: &[IpAddr],
     hostname: &str,
-    ready: Option<bool>,
+    ready: &Readiness,
 ) -> Result<(), RegisterError> {
     let name = &settings.node_name;
     let failed = |error: kube::Error| RegisterError::Api { node: name.clone(), source: Box::new(error) };
@@ -230,7 +247,7 @@ fn compile_status(
     machine: &Machine,
     addresses: &[IpAddr],
     hostname: &str,
-    ready: Option<bool>,
+    ready: &Readiness,
     now: Timestamp,
 ) -> NodeStatus {
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
@@ -267,11 +284,14 @@ fn compile_status(
     }
 }
 
-fn ready_condition(old: &Node, ready: Option<bool>, now: Timestamp) -> NodeCondition {
+fn ready_condition(old: &Node, ready: &Readiness, now: Timestamp) -> NodeCondition {
     let (status, reason, message) = match ready {
-        Some(true) => ("True", "NodeReady", "the node takes pods"),
-        Some(false) => ("False", "NodeStopped", "the node's daemon was stopped; its pods go on"),
-        None => ("False", "NodeStarting", "the node's daemon is starting"),
+        Readiness::Starting => ("False", "NodeStarting", "the node's daemon is starting".to_owned()),
+        Readiness::Ready => ("True", "NodeReady", "the node takes pods".to_owned()),
+        Readiness::NotEnforcing(why) => {
+            ("False", "NetworkNotEnforced", format!("the kernel does not enforce the newest state: {why}"))
+        }
+        Readiness::Stopped => ("False", "NodeStopped", "the node's daemon was stopped; its pods go on".to_owned()),
     };
     let time = Timestamp::from_second(now.as_second()).ok().map(Time);
     let known = old.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -280,7 +300,7 @@ fn ready_condition(old: &Node, ready: Option<bool>, now: Timestamp) -> NodeCondi
         type_: "Ready".to_owned(),
         status: status.to_owned(),
         reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
+        message: Some(message),
         last_heartbeat_time: time.clone(),
         last_transition_time: same.and_then(|condition| condition.last_transition_time.clone()).or(time),
     }
