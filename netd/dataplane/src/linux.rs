@@ -44,7 +44,7 @@ impl LinuxKernel {
         self.rules.variant()
     }
 
-    /// Whether somebody else may have changed rules since they were read; takes microseconds. Sets do not count, and who changes rules in the
+    /// Whether somebody else may have changed rules since they were read; cheap, however many there are. Sets do not count, and who changes rules in the
     /// very moment in which we do is noticed by the next reading only.
     pub fn may_have_changed(&mut self) -> bool {
         self.generations.observe() != self.seen

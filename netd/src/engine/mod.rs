@@ -32,7 +32,7 @@ use objects::Objects;
 
 /// How often the kernel is compared with what it should be, when nothing else makes the engine look.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often the kernel is asked whether somebody changed rules, which costs microseconds; only then they are read.
+/// How often the kernel is asked whether somebody changed rules, one cheap question; only then they are read.
 const GLANCE: Duration = Duration::from_secs(1);
 /// Of the time, reading rules that others keep changing may take one part in so many.
 const SHARE: u32 = 20;

@@ -1,5 +1,5 @@
 //! Whether rules may have changed since they were last looked at, without reading them: nftables counts its transactions, and the older
-//! `ip_tables` says how many rules and bytes a table has. Either takes the kernel some microseconds, however many rules there are.
+//! `ip_tables` says how many rules and bytes a table has. The cost of asking does not grow with the rules.
 //!
 //! Ownership: bound for life to the network namespace of the thread that opened it.
 
