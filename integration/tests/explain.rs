@@ -2,28 +2,18 @@
 
 use std::time::Duration;
 
-use integration::fixture::{HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
 use integration::lab::{Iptables, Lab};
 use integration::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn lesson(iptables: Iptables) -> Lab {
-    let lab = Lab::started("n1", iptables).expect("a lab");
-    let run = ["run", "hello-web", "--labels", "app=hello", "--image", HELLO_IMAGE, "--port", "8080", "--expose"];
-    let _ = lab.minipod(&run).expect_success();
-    lab.wait_ready("hello-web");
-    lab.pod("foo", "app=foo");
-    lab.pod("other", "app=other");
-    lab.apply(HELLO_ALLOW_FROM_FOO);
-    until("the policy", LIMIT, || (!lab.wget("other", "http://hello-web:8080").succeeded()).then_some(()))
-        .expect("denied");
-    lab
+integration::on_both_variants! {
+    a_kernel_that_does_otherwise_is_told_loudly
 }
 
 #[test]
 fn who_decides_is_told_for_pods_services_and_addresses() {
-    let lab = lesson(Iptables::Nft);
+    let lab = Lab::with_lesson(Iptables::Nft);
     let address = lab.pod_ip("hello-web");
     for (from, to, port, code, expected) in [
         ("foo", "hello-web", "8080", 0, "ingress: allowed by default/hello-allow-from-foo rule 1"),
@@ -55,7 +45,7 @@ fn who_decides_is_told_for_pods_services_and_addresses() {
 
 #[test]
 fn what_cannot_be_asked_is_refused_by_name() {
-    let lab = lesson(Iptables::Nft);
+    let lab = Lab::with_lesson(Iptables::Nft);
     for (arguments, expected) in [
         (
             &["--from", "foo", "--to", "nobody"][..],
@@ -79,7 +69,7 @@ fn what_cannot_be_asked_is_refused_by_name() {
 }
 
 fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {
-    let lab = lesson(iptables);
+    let lab = Lab::with_lesson(iptables);
     let address = lab.pod_ip("hello-web");
     let question = ["policy", "explain", "--from", "other", "--to", "hello-web", "--port", "8080"];
     // The same signature as a pod that nothing isolates has: the policy is gone from the kernel, and only there.
@@ -109,14 +99,4 @@ fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {
         );
         until("netd to repair it", LIMIT, || (lab.minipod(&question).code == Some(1)).then_some(())).expect("repaired");
     }
-}
-
-#[test]
-fn a_kernel_that_does_otherwise_is_told_loudly_with_nft() {
-    a_kernel_that_does_otherwise_is_told_loudly(Iptables::Nft);
-}
-
-#[test]
-fn a_kernel_that_does_otherwise_is_told_loudly_with_legacy() {
-    a_kernel_that_does_otherwise_is_told_loudly(Iptables::Legacy);
 }

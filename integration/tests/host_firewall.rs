@@ -1,11 +1,7 @@
 //! What policy allows works, and what it denies stays denied, beside the rule sets that hosts have (semantics, ruling 21;
 //! datapath, "Hooks"): each in the shape in which its owner writes it, put on top of ours while the node runs.
 
-use std::time::Duration;
-
-use integration::fixture::{HELLO_ALLOW_FROM_FOO, HELLO_IMAGE};
-use integration::lab::{Iptables, Lab};
-use integration::wait::until;
+use integration::lab::{HELLO_URL, Iptables, Lab};
 
 /// Nothing is forwarded or taken in that no rule allows.
 const POLICY_DROP: &str = "
@@ -83,16 +79,8 @@ ipt -t nat -I POSTROUTING -j KUBE-POSTROUTING
 ";
 
 fn holds_beside(rules: &str, iptables: Iptables) {
-    let lab = Lab::started("n1", iptables).expect("a lab");
-    let run = ["run", "hello-web", "--labels", "app=hello", "--image", HELLO_IMAGE, "--port", "8080", "--expose"];
-    let _ = lab.minipod(&run).expect_success();
-    lab.wait_ready("hello-web");
-    lab.pod("foo", "app=foo");
-    lab.pod("other", "app=other");
-    lab.apply(HELLO_ALLOW_FROM_FOO);
-    let url = "http://hello-web:8080";
-    until("the policy", Duration::from_secs(10), || (!lab.wget("other", url).succeeded()).then_some(()))
-        .expect("denied");
+    let lab = Lab::with_lesson(iptables);
+    let url = HELLO_URL;
     let _ = lab.shell(rules).expect_success();
     let by_address = format!("http://{}:8080", lab.pod_ip("hello-web"));
     for target in [url, &by_address] {

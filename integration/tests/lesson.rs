@@ -13,19 +13,7 @@ use integration::outside::{ADDRESS_V4, Outside};
 use integration::ran::Ran;
 use integration::wait::until;
 
-/// One test a page and iptables variant.
-macro_rules! on_both_variants {
-    ($($name:ident)*) => {
-        mod nft {
-            $(#[test] fn $name() { super::$name(integration::lab::Iptables::Nft); })*
-        }
-        mod legacy {
-            $(#[test] fn $name() { super::$name(integration::lab::Iptables::Legacy); })*
-        }
-    };
-}
-
-on_both_variants! {
+integration::on_both_variants! {
     containers_of_a_pod_share_localhost
     pods_reach_each_other_by_address_and_service_name
     a_restarted_container_keeps_the_pods_address

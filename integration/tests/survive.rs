@@ -17,15 +17,7 @@ fn daemon(lab: &Lab) -> String {
 
 #[test]
 fn pods_policies_and_services_outlive_the_daemon() {
-    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
-    let run = ["run", "hello-web", "--labels", "app=hello", "--image", HELLO_IMAGE, "--port", "8080", "--expose"];
-    let _ = lab.minipod(&run).expect_success();
-    lab.wait_ready("hello-web");
-    lab.pod("foo", "app=foo");
-    lab.pod("other", "app=other");
-    lab.apply(HELLO_ALLOW_FROM_FOO);
-    until("the policy", LIMIT, || (!lab.wget("other", "http://hello-web:8080").succeeded()).then_some(()))
-        .expect("denied");
+    let lab = Lab::with_lesson(Iptables::Nft);
     assert!(lab.wget("foo", "http://hello-web:8080").succeeded());
     let address = lab.pod_ip("hello-web");
     let service = lab.minipod(&["get", "service", "hello-web", "-o", "jsonpath={.spec.clusterIP}"]).expect_success();

@@ -3,8 +3,10 @@
 //! the node ends.
 
 mod cleanup;
+mod lesson;
 
 pub use cleanup::cgroup_roots;
+pub use lesson::HELLO_URL;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -17,19 +17,7 @@ const BOUND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(20);
 const KINDS: [Kind; 4] = [Kind::TcpBusy, Kind::TcpIdle, Kind::TcpOneWay, Kind::Udp];
 
-/// One test an iptables variant.
-macro_rules! on_both_variants {
-    ($($name:ident)*) => {
-        mod nft {
-            $(#[test] fn $name() { super::$name(integration::lab::Iptables::Nft); })*
-        }
-        mod legacy {
-            $(#[test] fn $name() { super::$name(integration::lab::Iptables::Legacy); })*
-        }
-    };
-}
-
-on_both_variants! {
+integration::on_both_variants! {
     a_policy_cuts_what_it_forbids_and_nothing_else
     labels_of_a_pod_and_of_its_namespace_cut_what_they_allowed
     an_egress_policy_cuts_a_connection_to_the_node_in_both_directions

@@ -211,6 +211,7 @@ fn environment(text: &mut Text, variables: &[EnvVar]) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::describe;
