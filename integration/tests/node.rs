@@ -81,7 +81,9 @@ fn a_node_and_a_dns_service_that_somebody_deletes_come_back_as_they_were() {
         (&node[..], &["delete", "node", "n1"][..]),
         (&dns[..], &["delete", "service", "kube-dns", "-n", "kube-system"][..]),
     ] {
-        let before = lab.minipod(object).expect_success();
+        // A node that has just started is not ready yet.
+        let settled = || Some(lab.minipod(object).expect_success()).filter(|said| !said.ends_with("False"));
+        let before = until("the object as it stays", LIMIT, settled).expect("settled");
         let _ = lab.minipod(delete).expect_success();
         until("the object to come back", LIMIT, || (lab.minipod(object).stdout == before).then_some(()))
             .unwrap_or_else(|error| unreachable!("{error}: {}\n{}", lab.minipod(object), lab.node_log()));

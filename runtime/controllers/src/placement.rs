@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_pod_with_a_node_or_an_end_stays() {
-        let nodes = [node("n2", "True", false)];
+        let nodes = [node("n1", "False", false), node("n2", "True", false)];
         check(&pod(&json!({"spec": {"nodeName": "n1"}})), &nodes, None);
         check(&pod(&json!({"metadata": {"deletionTimestamp": "2030-01-01T00:00:00Z"}})), &nodes, None);
         check(&pod(&json!({"status": {"phase": "Failed"}})), &nodes, None);
