@@ -95,7 +95,7 @@ fn a_node_and_a_dns_service_that_somebody_deletes_come_back_as_they_were() {
 fn a_pod_that_gets_no_node_says_why_while_a_person_waits() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     let _ = lab
-        .shell(r#"minipod get node n1 -o yaml | sed 's/^spec:/spec:\n  unschedulable: true/' | minipod apply -f -"#)
+        .shell(r"minipod get node n1 -o yaml | sed 's/^spec:/spec:\n  unschedulable: true/' | minipod apply -f -")
         .expect_success();
     let wait = ["run", "web", "--image", HELLO_IMAGE, "-i", "--rm", "--restart=Never", "--pod-running-timeout=3s"];
     let said = lab.minipod(&wait).expect_failure();

@@ -58,7 +58,9 @@ fn flows(client: &Place, server: &Place) -> Vec<(Kind, Flow)> {
 fn assert_cut(flows: &[(Kind, Flow)], acknowledged: Instant) {
     let since = |flow: &Flow| flow.last().map(|last| last.saturating_duration_since(acknowledged));
     until("the bound to pass", LIMIT, || (acknowledged.elapsed() > BOUND).then_some(())).expect("time passes");
-    flows.iter().for_each(|(_, flow)| flow.speak());
+    for (_, flow) in flows {
+        flow.speak();
+    }
     until("a while to pass", LIMIT, || (acknowledged.elapsed() > BOUND + LATER).then_some(())).expect("time passes");
     for (kind, flow) in flows {
         assert!(
@@ -71,7 +73,9 @@ fn assert_cut(flows: &[(Kind, Flow)], acknowledged: Instant) {
 
 #[track_caller]
 fn assert_alive(flows: &[(Kind, Flow)]) {
-    flows.iter().for_each(|(_, flow)| flow.speak());
+    for (_, flow) in flows {
+        flow.speak();
+    }
     let now = Instant::now();
     for (kind, flow) in flows {
         until("the flow to go on", LIMIT, || flow.last().filter(|last| *last > now))

@@ -14,7 +14,7 @@ pub(super) struct Node<'a> {
     /// every address of the node's own
     pub(super) addresses: &'a BTreeSet<IpAddr>,
     /// `--pod-to-node allow`
-    pub(super) pod_to_node: bool,
+    pub(super) lets_pods_in: bool,
     /// the bit of the connection mark that says "revoked"
     pub(super) bit: u32,
 }
@@ -50,7 +50,7 @@ pub(super) fn decide(connections: Vec<Connection>, interpreter: &Interpreter<'_>
 fn is_allowed(packet: &Packet, interpreter: &Interpreter<'_>, node: &Node<'_>) -> Option<bool> {
     let to_node = node.addresses.contains(&packet.destination);
     let egress = match interpreter.egress_allows(packet) {
-        Some(_) if to_node && node.pod_to_node => Some(true),
+        Some(_) if to_node && node.lets_pods_in => Some(true),
         verdict => verdict,
     };
     // The node reaches its own pods (ruling 7). That a forwarded packet with a node's address is no packet of the node's cannot be
@@ -131,10 +131,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(expected: Option<bool>, pod_to_node: bool, original: &Direction, reply: &Direction) {
+    fn check(expected: Option<bool>, lets_pods_in: bool, original: &Direction, reply: &Direction) {
         let intent = intent();
         let addresses: BTreeSet<IpAddr> = [ip(NODE)].into();
-        let node = Node { addresses: &addresses, pod_to_node, bit: 1 << 31 };
+        let node = Node { addresses: &addresses, lets_pods_in, bit: 1 << 31 };
         let packet = first_packet(original, reply);
         assert_eq!(is_allowed(&packet, &Interpreter::new(&intent), &node), expected, "{packet:?}");
     }

@@ -210,7 +210,7 @@ enum LookError {
 
 fn look(state: &InForce) -> Result<Done, LookError> {
     let addresses = local_addresses()?;
-    let node = Node { addresses: &addresses, pod_to_node: state.pod_to_node, bit: state.bit };
+    let node = Node { addresses: &addresses, lets_pods_in: state.pod_to_node, bit: state.bit };
     let mut tracked = Conntrack::open()?;
     let decision = decide(tracked.list_all()?, &Interpreter::new(&state.intent), &node);
     let cut = tracked.mark(&decision.cut, state.bit, state.bit)?;

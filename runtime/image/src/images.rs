@@ -181,7 +181,7 @@ impl Images {
         let given = name_or_id.parse().ok().filter(|name| all.contains(name));
         let going = given.map_or(all, |name| vec![name]);
         if let Some(name) = going.into_iter().find(builtin::is_builtin) {
-            return Err(StoreError::Builtin(name));
+            return Err(StoreError::Builtin(name.to_string()));
         }
         self.store.remove(name_or_id, in_use)
     }

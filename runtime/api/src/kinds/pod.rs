@@ -108,7 +108,7 @@ impl Strategy for Pods {
     }
 }
 
-/// The annotations by which profiles of AppArmor were chosen before there was a field for it; no other profile is put in force.
+/// The annotations by which profiles of `AppArmor` were chosen before there was a field for it; no other profile is put in force.
 fn validate_profiles(pod: &Pod, errors: &mut FieldErrors) {
     for (key, profile) in pod.metadata.annotations.iter().flatten() {
         if key.starts_with(APPARMOR_ANNOTATION) && !IDLE_PROFILES.contains(&profile.as_str()) {

@@ -83,7 +83,7 @@ pub struct Removed {
 pub enum StoreError {
     /// a name of a built-in image
     #[error("image `{0}` is built in and cannot be removed: it would be made again with its next use")]
-    Builtin(Reference),
+    Builtin(String),
     /// a file or directory
     #[error("cannot {verb} `{path}` in the image store")]
     Io {

@@ -53,7 +53,7 @@ pub(super) struct Process {
 }
 
 /// The end of a terminal's input, which is only a key: a program that makes the terminal raw before it has read that far reads
-/// a zero byte instead (n_tty(4), `n_tty_set_termios`), and a second program in the same terminal reads none at all.
+/// a zero byte instead (`n_tty_set_termios`), and a second program in the same terminal reads none at all.
 #[derive(Debug)]
 struct EndOfInput {
     pause: Duration,

@@ -1,6 +1,6 @@
 //! Stop signals that wait until the container's program listens.
 //!
-//! The first process of a PID namespace gets no signal that it has no handler for (pid_namespaces(7)). One that is sent before the
+//! The first process of a PID namespace gets no signal that it has no handler for (`pid_namespaces(7)`). One that is sent before the
 //! program has come to install its own would be lost, and the pod, stopped right after its start, would wait until its grace
 //! period is over. So the signal is kept until the program catches it, ignores it or waits for it.
 
@@ -60,7 +60,7 @@ pub(super) fn listens(pid: i32, signal: i32) -> bool {
     minds(&status, signal)
 }
 
-/// By `/proc/PID/status` (proc_pid_status(5)): a blocked signal waits for whoever takes it, an ignored one is meant to do nothing.
+/// By `/proc/PID/status` (`proc_pid_status(5)`): a blocked signal waits for whoever takes it, an ignored one is meant to do nothing.
 fn minds(status: &str, signal: i32) -> bool {
     let Some(bit) = signal.checked_sub(1).and_then(|bit| 1_u64.checked_shl(bit.try_into().ok()?)) else { return true };
     let masks: Vec<u64> = ["SigBlk:", "SigIgn:", "SigCgt:"]

@@ -265,7 +265,7 @@ mod tests {
 
     use super::{From, Question, To, Transport, Word, from_pod, questions};
 
-    fn pod(name: &str, addresses: &[&str], ports: Value) -> k8s_openapi::api::core::v1::Pod {
+    fn pod(name: &str, addresses: &[&str], ports: &Value) -> k8s_openapi::api::core::v1::Pod {
         let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         serde_json::from_value(json!({
             "metadata": {"namespace": "x", "name": name},
@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn client() -> From {
-        from_pod(&pod("client", &["10.0.0.9", "fd00::9"], json!([]))).expect("a client")
+        from_pod(&pod("client", &["10.0.0.9", "fd00::9"], &json!([]))).expect("a client")
     }
 
     fn short(questions: &[Question]) -> Vec<String> {
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_pod_is_asked_for_at_each_of_its_addresses_and_declared_ports() {
         let ports = json!([{"containerPort": 80, "name": "http"}, {"containerPort": 53, "protocol": "UDP"}]);
-        let to = To::Pod(Box::new(pod("web", &["10.0.0.1", "fd00::1"], ports)));
+        let to = To::Pod(Box::new(pod("web", &["10.0.0.1", "fd00::1"], &ports)));
         let tcp = Transport::parse("tcp").expect("a protocol");
         let ask = |port| questions(&client(), &to, port, tcp);
         assert_eq!(short(&ask(None).expect("questions")), ["x/web 10.0.0.1 80", "x/web fd00::1 80"]);
