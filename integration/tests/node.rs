@@ -92,6 +92,31 @@ fn a_node_and_a_dns_service_that_somebody_deletes_come_back_as_they_were() {
 }
 
 #[test]
+fn addresses_that_come_and_go_are_those_of_the_node_and_of_pods_on_its_network() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    let pod = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: hn}}, spec: {{hostNetwork: true, containers: [{{name: c, image: {HELLO_IMAGE}}}]}}}}"
+    );
+    lab.apply(&pod);
+    lab.wait_ready("hn");
+    let told = |wanted: bool| {
+        until("the Node and the pod to say it", LIMIT, || {
+            let node = lab.minipod(&["get", "node", "n1", "-o", "jsonpath={.status.addresses[*].address}"]).stdout;
+            let pod = lab.minipod(&["get", "pod", "hn", "-o", "jsonpath={.status.podIPs[*].ip}"]).stdout;
+            let is_there = |said: &str| said.split_whitespace().any(|word| word == "192.0.2.5");
+            (is_there(&node) == wanted && is_there(&pod) == wanted).then_some(())
+        })
+        .unwrap_or_else(|error| unreachable!("{error}, wanted: {wanted}\n{}", lab.node_log()));
+    };
+    let _ = lab
+        .shell("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up; ip address add 192.0.2.5/24 dev up0")
+        .expect_success();
+    told(true);
+    let _ = lab.shell("ip address del 192.0.2.5/24 dev up0; ip address add 192.0.2.6/24 dev up0").expect_success();
+    told(false);
+}
+
+#[test]
 fn a_pod_that_gets_no_node_says_why_while_a_person_waits() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     let _ = lab

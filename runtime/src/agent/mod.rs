@@ -36,7 +36,7 @@ use kube::{Client, ResourceExt as _};
 use minipod_image::{ImageRef, Images};
 use minipod_kernel::cgroup::{CgroupError, Hierarchies};
 use minipod_protocol::shim::{Failure, State};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -62,8 +62,8 @@ pub struct Config {
     pub node_name: String,
     /// the node's host name
     pub hostname: String,
-    /// addresses of the node
-    pub node_ips: Vec<IpAddr>,
+    /// addresses of the node, which may come and go
+    pub node_ips: watch::Receiver<Vec<IpAddr>>,
     /// where things are kept
     pub directories: Directories,
     /// absolute below each hierarchy's root
@@ -86,9 +86,11 @@ pub async fn run(client: Client, images: Images, config: Config, stop: Cancellat
     let recorder = events::Recorder::start(client.clone(), config.node_name.clone());
     sweep::sweep(&config, &cgroups).await;
     let (sender, mut inbox) = mpsc::unbounded_channel();
+    let mut addresses = config.node_ips.clone();
+    let node_ips = addresses.borrow_and_update().clone();
     let effects = Arc::new(Effects::new(client.clone(), images, recorder, config, cgroups));
     let mut agent =
-        Agent { effects, sender, pods: BTreeMap::new(), listed: None, synced: false, start: Instant::now() };
+        Agent { effects, sender, pods: BTreeMap::new(), listed: None, synced: false, start: Instant::now(), node_ips };
     agent.adopt();
 
     // Also pods of other nodes: what an adopted shim runs is known to be gone only when no node has its pod.
@@ -108,6 +110,7 @@ pub async fn run(client: Client, images: Images, config: Config, stop: Cancellat
                 Some(Err(error)) => tracing::warn!(error = with_causes(&error), "watch of pods interrupted"),
                 None => return Ok(()),
             },
+            Ok(()) = addresses.changed() => agent.move_to(addresses.borrow_and_update().clone()),
             message = inbox.recv() => if let Some(message) = message { agent.receive(message) },
             () = timer => {}
         }
@@ -124,6 +127,8 @@ struct Agent {
     /// the first list is complete: a pod without an object has vanished
     synced: bool,
     start: Instant,
+    /// addresses of the node now
+    node_ips: Vec<IpAddr>,
 }
 
 /// A pod of this node.
@@ -163,6 +168,14 @@ enum What {
 impl Agent {
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Takes note of the node's addresses, which pods on its network have too.
+    fn move_to(&mut self, node_ips: Vec<IpAddr>) {
+        self.node_ips = node_ips;
+        for entry in self.pods.values_mut() {
+            entry.dirty = true;
+        }
     }
 
     /// Takes over what an earlier daemon left running.
@@ -315,7 +328,7 @@ impl Agent {
         }
         let want = life::want(entry.pod.as_deref());
         loop {
-            let changes = entry.changes(&self.effects.config.node_ips, want);
+            let changes = entry.changes(&self.node_ips, want);
             let settled = changes.is_empty() && entry.write == Write::Idle;
             let actions = entry.life.decide(want, settled, now);
             if actions.is_empty() {
@@ -330,7 +343,7 @@ impl Agent {
 
     fn write_status(&mut self, uid: &str, want: Want, now: Duration) {
         let Some(entry) = self.pods.get_mut(uid) else { return };
-        let changes = entry.changes(&self.effects.config.node_ips, want);
+        let changes = entry.changes(&self.node_ips, want);
         let may_write = match entry.write {
             Write::Idle => true,
             Write::Underway => false,

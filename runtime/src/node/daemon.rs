@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use minipod_image::Images;
 use minipod_model::defaults::{DNS_NAME, DNS_NAMESPACE};
 use netd::engine::Enforcement;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 
 use super::files::{check_registries, image_options, program};
@@ -29,6 +30,8 @@ use crate::agent;
 
 /// The parts have so long to end after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two looks at the machine's addresses.
+const LOOK: Duration = Duration::from_secs(5);
 /// What could not be made again is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The Node says so often that it is still there.
@@ -54,18 +57,19 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let client = Client::new(server.router(), "default");
     let named = name::keep(&directories, &settings.node_name)?;
     let mut earlier = register::Earlier { services, named, ranges: Vec::new() };
-    let node_ips = if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() };
-    let ranges = register::register(&client, &settings, &earlier, &machine, &node_ips, &hostname).await?;
+    let (tell_addresses, addresses) = channel(addresses_of(&settings));
+    let node_ips = || addresses.borrow().clone();
+    let ranges = register::register(&client, &settings, &earlier, &machine, &node_ips(), &hostname).await?;
     earlier.ranges.clone_from(&ranges);
 
     // From here on there is something that only these settings find again.
     Started::keep(&settings)?;
-    let netd = network::start(&settings, &node_ips, ranges, client.clone()).await?;
+    let netd = network::start(&settings, &node_ips(), ranges, client.clone()).await?;
     let images = open_images(&settings)?;
     let config = agent::Config {
         node_name: settings.node_name.clone(),
         hostname: hostname.clone(),
-        node_ips: node_ips.clone(),
+        node_ips: addresses.clone(),
         directories: directories.clone(),
         cgroup_parent: settings.cgroup_parent.clone(),
         cluster_dns: addresses::cluster_dns(&settings),
@@ -76,14 +80,15 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     let controllers = tokio::spawn(minipod_controllers::run(client.clone(), settings.node_name.clone(), stop.clone()));
     let api = server.serve_unix(&directories.api_socket(), stop.clone()).await?;
     let tell = async |ready: &Readiness| {
-        register::write_status(&client, &settings, &machine, &node_ips, &hostname, ready).await
+        register::write_status(&client, &settings, &machine, &node_ips(), &hostname, ready).await
     };
     let mut enforcement = netd.enforcement();
     let now = |enforcement: &mut Receiver<Enforcement>| readiness(&enforcement.borrow_and_update());
     tell(&now(&mut enforcement)).await?;
-    tracing::info!(node = settings.node_name, ?node_ips, socket = %directories.api_socket().display(), "node ready");
+    tracing::info!(node = settings.node_name, node_ips = ?node_ips(), socket = %directories.api_socket().display(), "node ready");
 
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+    let mut look = tokio::time::interval(LOOK);
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -95,13 +100,20 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
             _ = heartbeat.tick() => if let Err(error) = tell(&now(&mut enforcement)).await {
                 tracing::warn!(%error, "heartbeat not written");
             },
+            // Addresses come and go with DHCP, and a machine may start its network after this daemon.
+            _ = look.tick() => if tell_addresses.send_if_modified(|known| replace(known, addresses_of(&settings))) {
+                tracing::info!(node_ips = ?node_ips(), "the node's addresses have changed");
+                if let Err(error) = tell(&now(&mut enforcement)).await {
+                    tracing::warn!(%error, "the Node does not say its new addresses");
+                }
+            },
             Ok(()) = enforcement.changed() => if let Err(error) = tell(&now(&mut enforcement)).await {
                 tracing::warn!(%error, "the Node does not say whether policies are in force");
             },
             () = missing(&client, &settings.node_name) => {
                 let again = async {
                     server.ensure_cluster_objects().await?;
-                    register::register(&client, &settings, &earlier, &machine, &node_ips, &hostname).await?;
+                    register::register(&client, &settings, &earlier, &machine, &node_ips(), &hostname).await?;
                     tell(&now(&mut enforcement)).await?;
                     Ok::<(), ServeError>(())
                 };
@@ -135,6 +147,18 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
     // A new daemon finds nobody listening.
     let _ = fs::remove_file(directories.api_socket());
     ended
+}
+
+/// The node's addresses: those that were given, else those by which others know the machine.
+fn addresses_of(settings: &Settings) -> Vec<IpAddr> {
+    if settings.node_ips.is_empty() { machine::observe_addresses() } else { settings.node_ips.clone() }
+}
+
+/// Whether it is another value now.
+fn replace<T: PartialEq>(known: &mut T, seen: T) -> bool {
+    let differs = *known != seen;
+    *known = seen;
+    differs
 }
 
 fn readiness(enforcement: &Enforcement) -> Readiness {
