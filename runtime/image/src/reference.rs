@@ -201,6 +201,8 @@ fn check_registry(text: &str) -> Result<String, ReferenceProblem> {
     let lower = text.to_ascii_lowercase();
     Ok(match lower.as_str() {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        // Only its capitals tell such a name from the first part of a repository.
+        _ if !text.contains(['.', ':']) && lower != "localhost" => text.to_owned(),
         _ => lower,
     })
 }
@@ -328,6 +330,13 @@ mod tests {
         }
         let long = format!("docker.io/{}", "a".repeat(250));
         assert!(matches!(long.parse::<Reference>().expect_err("long").problem, ReferenceProblem::TooLong(_)));
+    }
+
+    #[test]
+    fn a_registry_that_only_its_capitals_tell_keeps_them() {
+        let reference: Reference = "A/0".parse().expect("a reference");
+        assert_eq!(reference.to_string(), "A/0:latest");
+        assert_eq!(reference.to_string().parse::<Reference>(), Ok(reference));
     }
 
     proptest! {
