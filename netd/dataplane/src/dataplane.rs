@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 
+use netd_policy::can_forbid;
 use netd_policy::intent::Intent;
 
 use crate::before::Before;
@@ -16,7 +17,7 @@ use crate::kernel::{Kernel, KernelError, execute};
 use crate::name::SetName;
 use crate::observed::Observed;
 use crate::plan::{Plan, PlanError, SetEdit, Step};
-use crate::spec::{Entry, Spec};
+use crate::spec::Spec;
 
 /// Keeps a kernel as an intent wants it.
 ///
@@ -102,8 +103,11 @@ impl<K: Kernel> Dataplane<K> {
         if let Ok(Some(changes)) = self.apply_elements(intent, facts) {
             return Ok(changes);
         }
+        // What is not known to have been in force may have let anything pass.
+        let mut tightens = true;
         let planned = match &self.there {
             There::Made(wanted) => {
+                tightens = wanted.facts != *facts || can_forbid(&wanted.intent, intent);
                 let has_same_marks = wanted.facts.marks == facts.marks;
                 let previous = if has_same_marks { wanted.spec.indexes.clone() } else { Indexes::default() };
                 Some(plan_from(&wanted.spec, &previous, intent, facts)?)
@@ -115,14 +119,14 @@ impl<K: Kernel> Dataplane<K> {
             && let Ok(left) = self.execute(&plan)
         {
             self.made(intent, facts, spec);
-            return Ok(Changes::of(&plan, &left));
+            return Ok(Changes { tightens, ..Changes::of(&plan, &left) });
         }
         // What is there is not what was left there.
         let observed = self.kernel.observe()?;
         let (spec, plan) = plan_from(&observed, &observed.indexes(facts.marks), intent, facts)?;
         let left = self.execute(&plan)?;
         self.made(intent, facts, spec);
-        Ok(Changes::of(&plan, &left))
+        Ok(Changes { tightens: true, ..Changes::of(&plan, &left) })
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -200,12 +204,8 @@ impl<K: Kernel> Dataplane<K> {
             return Ok(None);
         }
         let Some(delta) = delta::between(&wanted.intent, intent, facts, &wanted.spec) else { return Ok(None) };
-        // The connections of addresses that nobody has any more are deleted by whoever takes the pods away.
-        let gone = delta.released();
         let sets = delta.sets;
         let plan = diff_elements(&sets);
-        let old = sets.values().flat_map(|elements| elements.old.keys());
-        let tightens = old.map(Entry::address).any(|address| address.is_none_or(|address| !gone.contains(&address)));
         let too_large = |(name, elements): (&SetName, &Elements)| {
             let there = wanted.spec.sets.get(name).and_then(|set| set.entries()).map_or(0, BTreeMap::len);
             there + elements.new.len() > SET_ELEMENTS_MAX
@@ -213,6 +213,7 @@ impl<K: Kernel> Dataplane<K> {
         if sets.iter().any(too_large) {
             return Ok(None);
         }
+        let tightens = can_forbid(&wanted.intent, intent);
         let left = self.execute(&plan)?;
         if let There::Made(wanted) = &mut self.there {
             delta::remember(&sets, &mut wanted.spec);
@@ -267,7 +268,7 @@ impl Changes {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         });
-        // What rules mean is not read off them here.
+        // What the rules meant before is not known here.
         let mut changes = Self { leftovers: leftovers.collect(), tightens: !plan.is_empty(), ..Self::default() };
         let cleanup = if left.is_empty() { plan.cleanup.as_slice() } else { &[] };
         for step in plan.steps.iter().chain(cleanup) {

@@ -94,13 +94,6 @@ fn changed(old: &BTreeSet<Entry>, new: &BTreeSet<Entry>) -> Elements {
 }
 
 impl Delta<'_> {
-    /// The addresses of pods of this node that are gone.
-    pub(crate) fn released(&self) -> BTreeSet<IpAddr> {
-        let addresses = |list: &Listed<'_>| list.iter().flat_map(|(_, endpoint)| endpoint.addresses.clone()).collect();
-        let (gone, fresh): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = (addresses(&self.gone), addresses(&self.fresh));
-        gone.difference(&fresh).copied().collect()
-    }
-
     fn endpoints(&mut self, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<()> {
         for (link, endpoint) in &self.gone {
             let others = new.endpoints.iter().filter(|(other, _)| other != link);

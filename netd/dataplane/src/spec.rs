@@ -278,18 +278,6 @@ pub enum Entry {
     Port(u16),
 }
 
-impl Entry {
-    /// The address that it is about; `None` for networks of many and for ports.
-    #[must_use]
-    pub fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Ip(address) | Self::IpPort(address, ..) => Some(*address),
-            Self::Net(net) | Self::NetIface(net, _) => (net.prefix_len() == net.max_prefix_len()).then(|| net.addr()),
-            Self::Port(_) => None,
-        }
-    }
-}
-
 impl SetSpec {
     /// A set of entries without marks.
     pub fn of(kind: SetKind, entries: impl IntoIterator<Item = Entry>) -> Self {

@@ -13,6 +13,7 @@ mod index;
 pub mod intent;
 pub mod interpret;
 mod members;
+mod narrowing;
 mod nets;
 pub mod object;
 pub mod packet;
@@ -21,4 +22,5 @@ mod services;
 
 pub use cluster::{Cluster, Options};
 pub use index::{Change, Index, Listed};
+pub use narrowing::can_forbid;
 pub use packet::{Packet, Transport};

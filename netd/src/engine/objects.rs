@@ -3,7 +3,7 @@
 use netd_policy::intent::Intent;
 use netd_policy::{Change, Index, Options};
 
-use crate::consistent::Fresh;
+use crate::consistent::{Fresh, Policies};
 use crate::versions::{Kind, Versions};
 use crate::watch::{News, Object};
 
@@ -35,8 +35,9 @@ impl Objects {
 
     /// Takes note of what an attach read. Says whether anything is different now.
     pub(super) fn merge(&mut self, fresh: Fresh) -> bool {
-        let mut changed = self.remove_gone_policies(&fresh);
-        for Object { kind, key, version, change } in fresh.objects.into_iter().chain(fresh.policies) {
+        let mut changed = fresh.policies.as_ref().is_some_and(|policies| self.remove_gone_policies(policies));
+        let policies = fresh.policies.into_iter().flat_map(|policies| policies.all);
+        for Object { kind, key, version, change } in fresh.objects.into_iter().chain(policies) {
             if self.versions.admit_read(kind, &key, version) {
                 changed |= self.index.apply(change);
             }
@@ -66,15 +67,15 @@ impl Objects {
 
     /// Policies of the namespace that are no more, although their deletion has not come by the watch yet: what only they
     /// allowed must not outlive the attach.
-    fn remove_gone_policies(&mut self, fresh: &Fresh) -> bool {
+    fn remove_gone_policies(&mut self, read: &Policies) -> bool {
         let gone: Vec<_> = self
             .index
             .cluster()
             .policies
             .keys()
-            .filter(|key| key.namespace == fresh.namespace)
-            .filter(|key| !fresh.policies.iter().any(|policy| policy.key == **key))
-            .filter(|key| self.versions.is_gone(Kind::NetworkPolicy, key, fresh.policies_version))
+            .filter(|key| key.namespace == read.namespace)
+            .filter(|key| !read.all.iter().any(|policy| policy.key == **key))
+            .filter(|key| self.versions.is_gone(Kind::NetworkPolicy, key, read.version))
             .cloned()
             .collect();
         let any = !gone.is_empty();
@@ -92,7 +93,7 @@ mod tests {
     use netd_policy::{Change, Listed, Options};
 
     use super::Objects;
-    use crate::consistent::Fresh;
+    use crate::consistent::{Fresh, Policies};
     use crate::policy_document::PolicyDocument;
     use crate::versions::Kind;
     use crate::watch::{News, Watched as _};
@@ -117,12 +118,8 @@ mod tests {
     }
 
     fn fresh(policies: &[PolicyDocument], version: u64) -> Fresh {
-        Fresh {
-            objects: Vec::new(),
-            policies: policies.iter().map(|policy| policy.report(false)).collect(),
-            namespace: "default".into(),
-            policies_version: version,
-        }
+        let all = policies.iter().map(|policy| policy.report(false)).collect();
+        Fresh { objects: Vec::new(), policies: Some(Policies { namespace: "default".into(), version, all }) }
     }
 
     fn names(objects: &Objects) -> Vec<&str> {

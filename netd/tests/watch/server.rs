@@ -1,4 +1,4 @@
-//! An API server whose lists are empty and whose watches say what the test tells them to.
+//! An API server whose lists hold only what an attach asks for and whose watches say what the test tells them to.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -123,10 +123,22 @@ async fn list_or_watch(
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     if !query.contains_key("watch") {
-        return axum::Json(json!({"metadata": {"resourceVersion": api.revision()}, "items": []})).into_response();
+        let items = items(kind, &path, &query, &api.revision());
+        return axum::Json(json!({"metadata": {"resourceVersion": api.revision()}, "items": items})).into_response();
     }
     let (lines, said) = mpsc::channel(8);
     let version = query.get("resourceVersion").cloned().unwrap_or_default();
     api.0.begun[&kind].send((version, lines)).await.expect("the test goes on");
     Body::from_stream(ReceiverStream::new(said).map(Ok::<_, std::convert::Infallible>)).into_response()
+}
+
+/// The one namespace that is asked for by name, and a policy in each namespace.
+fn items(kind: Kind, path: &str, query: &BTreeMap<String, String>, revision: &str) -> Vec<Value> {
+    let named = query.get("fieldSelector").and_then(|fields| fields.strip_prefix("metadata.name="));
+    let of_namespace = path.split('/').skip_while(|part| *part != "namespaces").nth(1);
+    match (kind, named, of_namespace) {
+        (Kind::Namespace, Some(name), _) => vec![json!({"metadata": {"name": name, "resourceVersion": revision}})],
+        (Kind::NetworkPolicy, _, Some(namespace)) => vec![policy(namespace, "there", 1)],
+        _ => Vec::new(),
+    }
 }

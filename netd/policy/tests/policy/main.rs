@@ -2,6 +2,7 @@
 //! reference evaluator.
 
 mod matrix;
+mod narrowing;
 mod oracle;
 mod order;
 mod reading;

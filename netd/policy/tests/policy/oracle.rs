@@ -7,18 +7,19 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use minipod_model::{Labels, LinkName, PodKey, Protocol, Selector};
 use netd_policy::evaluate::verdict;
+use netd_policy::intent::Intent;
 use netd_policy::interpret::Interpreter;
 use netd_policy::object::{
     Attachment, Block, NamedPort, Namespace, Node, ObjectKey, Peer, PeerNamespaces, Pod, Policy, PortNumbers, Rule,
     RulePeers, RulePort, RulePorts,
 };
-use netd_policy::{Change, Index, Packet, Transport};
+use netd_policy::{Change, Index, Packet, Transport, can_forbid};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::{cluster_dns, options};
+use crate::support::{apply_all, cluster_dns, options};
 
 const NODE_ADDRESS: &str = "10.0.0.14";
 
@@ -194,10 +195,10 @@ prop_compose! {
         let mut index = Index::new(options());
         let node = Node { name: "there".to_owned(), addresses: [NODE_ADDRESS.parse().expect("an address")].into() };
         index.apply(Change::Node(node));
-        namespaces.into_iter().map(Change::Namespace).for_each(|change| { index.apply(change); });
-        pods.into_iter().map(Change::Pod).for_each(|change| { index.apply(change); });
-        attachments.into_iter().map(Change::Attached).for_each(|change| { index.apply(change); });
-        policies.into_iter().map(Change::Policy).for_each(|change| { index.apply(change); });
+        apply_all(&mut index, namespaces.into_iter().map(Change::Namespace));
+        apply_all(&mut index, pods.into_iter().map(Change::Pod));
+        apply_all(&mut index, attachments.into_iter().map(Change::Attached));
+        apply_all(&mut index, policies.into_iter().map(Change::Policy));
         index
     }
 }
@@ -210,6 +211,42 @@ fn contested(index: &Index) -> BTreeSet<IpAddr> {
     remote.flat_map(|pod| pod.addresses.iter().copied().collect::<BTreeSet<_>>()).filter(|a| !seen.insert(*a)).collect()
 }
 
+/// Between all addresses that occur, to all ports that occur and some that do not.
+fn packets() -> impl Iterator<Item = Packet> {
+    let transports = (79..85)
+        .chain([53, 1000])
+        .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|protocol| Transport::Port(protocol, port)))
+        .chain([Transport::Other]);
+    let transports: Vec<Transport> = transports.collect();
+    [true, false].into_iter().flat_map(move |v4| {
+        let dns = cluster_dns().into_iter().filter(|dns| dns.is_ipv4() == v4);
+        let addresses: Vec<IpAddr> = (0..16).map(|number| numbered(number, v4)).chain(dns).collect();
+        let pairs: Vec<_> = addresses.iter().flat_map(|s| addresses.iter().map(move |d| (*s, *d))).collect();
+        let transports = transports.clone();
+        pairs.into_iter().flat_map(move |(source, destination)| {
+            transports.clone().into_iter().map(move |transport| Packet { source, destination, transport })
+        })
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let names = (select(vec!["x", "y"]), 0_u8..4);
+    let link = |number: u8| LinkName::for_sandbox(&number.to_string(), "eth0");
+    prop_oneof![
+        2 => pod().prop_map(Change::Pod),
+        1 => key().prop_map(|key| Change::PodRemoved(key, None)),
+        1 => policy().prop_map(Change::Policy),
+        2 => names.prop_map(|(namespace, number)| Change::PolicyRemoved(ObjectKey::new(namespace, format!("p{number}")))),
+        2 => (0_u8..5).prop_map(move |number| Change::Detached(link(number))),
+        2 => (5_u8..9, key(), option::of(select(vec!["1", "2"])), option::weighted(0.3, labels()), some_address()).prop_map(
+            move |(number, pod, uid, labels, address)| {
+                let uid = uid.map(str::to_owned);
+                Change::Attached(Attachment { link: link(number), pod, uid, labels, addresses: vec![address] })
+            },
+        ),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: crate::support::cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -218,29 +255,38 @@ proptest! {
         let intent = index.intent();
         let interpreter = Interpreter::new(&intent);
         let contested = contested(&index);
-        let families = [true, false].map(|v4| (0..16).map(move |n| numbered(n, v4)).chain(cluster_dns().into_iter().filter(move |dns| dns.is_ipv4() == v4)));
-        let ports = (79..85).chain([53, 1000]);
-        let transports: Vec<Transport> = ports
-            .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|protocol| Transport::Port(protocol, port)))
-            .chain([Transport::Other])
-            .collect();
-        for addresses in families {
-            let addresses: Vec<IpAddr> = addresses.collect();
-            for (source, destination) in addresses.iter().flat_map(|s| addresses.iter().map(move |d| (*s, *d))) {
-                let by_claim = contested.contains(&source) || contested.contains(&destination);
-                for &transport in &transports {
-                    let packet = Packet { source, destination, transport };
-                    let expected = verdict(index.cluster(), &packet);
-                    for (by_intent, by_objects) in [
-                        (interpreter.egress_allows(&packet), &expected.egress),
-                        (interpreter.ingress_allows(&packet), &expected.ingress),
-                    ] {
-                        let Some(by_intent) = by_intent else { continue };
-                        let agree = by_intent == by_objects.is_allowed() || (by_claim && !by_intent);
-                        prop_assert!(agree, "{:?}: intent {}, objects {:?}", packet, by_intent, by_objects);
-                    }
-                }
+        for packet in packets() {
+            let by_claim = contested.contains(&packet.source) || contested.contains(&packet.destination);
+            let expected = verdict(index.cluster(), &packet);
+            for (by_intent, by_objects) in [
+                (interpreter.egress_allows(&packet), &expected.egress),
+                (interpreter.ingress_allows(&packet), &expected.ingress),
+            ] {
+                let Some(by_intent) = by_intent else { continue };
+                let agree = by_intent == by_objects.is_allowed() || (by_claim && !by_intent);
+                prop_assert!(agree, "{:?}: intent {}, objects {:?}", packet, by_intent, by_objects);
             }
+        }
+    }
+
+    #[test]
+    fn what_a_change_is_said_not_to_forbid_it_does_not_forbid((mut index, changes) in (cluster(), vec(change(), 1..3))) {
+        let old = index.intent();
+        apply_all(&mut index, changes);
+        let new = index.intent();
+        if can_forbid(&old, &new) {
+            return Ok(());
+        }
+        let (before, after) = (Interpreter::new(&old), Interpreter::new(&new));
+        let only_in = |one: &Intent, other: &Intent| -> BTreeSet<IpAddr> {
+            let only = one.endpoints.iter().filter(|(link, _)| !other.endpoints.contains_key(*link));
+            only.flat_map(|(_, endpoint)| endpoint.addresses.clone()).collect()
+        };
+        // Those that came have no connection yet, of those that left they are deleted.
+        let (came, left) = (only_in(&new, &old), only_in(&old, &new));
+        let can_have_one = |address: &IpAddr| !came.contains(address) && !left.contains(address);
+        for packet in packets().filter(|packet| can_have_one(&packet.source) && can_have_one(&packet.destination)) {
+            prop_assert!(!before.allows(&packet) || after.allows(&packet), "{:?} is forbidden now", packet);
         }
     }
 

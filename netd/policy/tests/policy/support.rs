@@ -101,6 +101,12 @@ pub(crate) fn small_cluster() -> Index {
     index
 }
 
+pub(crate) fn apply_all(index: &mut Index, changes: impl IntoIterator<Item = Change>) {
+    for change in changes {
+        index.apply(change);
+    }
+}
+
 /// The small cluster with policies, each as (namespace, spec).
 pub(crate) fn with_policies(policies: &[(&str, Value)]) -> Index {
     let mut index = small_cluster();
