@@ -1,14 +1,15 @@
-//! What an attach waits for and reads so that the pod's policy is final (datapath, "When is a policy final for a new pod?"): the
-//! Pod and its Namespace, straight from the API server. Where that tells its watches at once how far they have come, they are waited
-//! for; elsewhere the namespace's policies are read, too.
+//! What an attach waits for or reads so that the pod's policy is final (datapath, "When is a policy final for a new pod?"). Where the
+//! API server tells its watches at once how far they have come, they are waited for. Elsewhere the Pod, its Namespace and the namespace's
+//! policies are read straight from the API server.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::ListParams;
 use kube::{Api, Client};
+use minipod_model::PodKey;
 use minipod_protocol::netd::{Code, Error, PodRef};
+use netd_policy::Cluster;
 
 use crate::policy_document::PolicyDocument;
 use crate::watch::{Object, Progress, Watched, revision};
@@ -18,12 +19,12 @@ pub(crate) const NAMESPACE_OF_CONTAINERS: &str = "default";
 /// How long an attach waits for the watches. They are a few milliseconds behind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was read.
-#[derive(Debug)]
+/// What was read; nothing where the watches have told everything.
+#[derive(Debug, Default)]
 pub struct Fresh {
     /// the Pod, if there is one, and its Namespace
     pub objects: Vec<Object>,
-    /// the policies of the namespace; `None`: the watches have told them
+    /// the policies of the namespace
     pub policies: Option<Policies>,
 }
 
@@ -47,90 +48,59 @@ pub struct Source {
     pub progress: Option<Progress>,
 }
 
-/// The newest there is.
-struct Newest {
-    pod: Option<Pod>,
-    namespace: Option<Namespace>,
-    policies: Option<Vec<PolicyDocument>>,
-    /// of the store, no older than what else is here
-    revision: u64,
-}
-
 impl Source {
     /// Reads what concerns the pod, or a container that is no pod. Where the API server tells its watches at once how far they have
     /// come, they have told everything that had been acknowledged when this was called once it returns.
     ///
     /// # Errors
-    /// [`Code::TryAgainLater`] when the API server does not answer, does not know the pod, or knows another of that name: the
-    /// caller's pod may have been created a moment ago; and when a watch does not come as far.
+    /// [`Code::TryAgainLater`] when the API server does not answer, and when a watch does not come as far.
     pub async fn read(&self, pod: Option<&PodRef>) -> Result<Fresh, Error> {
-        let name = pod.map_or(NAMESPACE_OF_CONTAINERS, |pod| &pod.namespace);
-        let newest = match self.progress {
-            Some(_) => self.without_policies(pod, name).await,
-            None => self.with_policies(pod, name).await,
-        };
-        let Newest { pod: found, namespace, policies, revision } = newest.map_err(|error| Error {
+        let namespace = pod.map_or(NAMESPACE_OF_CONTAINERS, |pod| &pod.namespace);
+        let unreachable = |error: kube::Error| Error {
             code: Code::TryAgainLater,
             message: format!("cannot read {} from the API server", name_of(pod)),
             details: vec![error.to_string()],
+        };
+        let Some(progress) = &self.progress else {
+            return self.objects(pod, namespace).await.map_err(unreachable);
+        };
+        let revision = self.revision(namespace).await.map_err(unreachable)?;
+        progress.reaches(revision, PATIENCE).await.map_err(|behind| Error {
+            code: Code::TryAgainLater,
+            message: format!("cannot attach {}: {behind}; try again", name_of(pod)),
+            details: Vec::new(),
         })?;
-        if let Some(pod) = pod {
-            check(pod, found.as_ref())?;
-        }
-        let namespace = namespace.ok_or_else(|| unknown(pod, "its namespace is not there"))?;
-        if let Some(progress) = &self.progress {
-            progress.reaches(revision, PATIENCE).await.map_err(|behind| Error {
-                code: Code::TryAgainLater,
-                message: format!("cannot attach {}: {behind}; try again", name_of(pod)),
-                details: Vec::new(),
-            })?;
-        }
-        let policies = policies.map(|all| Policies {
-            namespace: name.to_owned(),
-            version: revision,
-            all: all.iter().map(|policy| policy.report(false)).collect(),
-        });
-        Ok(Fresh {
-            objects: found.iter().map(|pod| pod.report(false)).chain([namespace.report(false)]).collect(),
-            policies,
-        })
+        Ok(Fresh::default())
     }
 
-    /// For an API server whose watches may be far behind.
-    async fn with_policies(&self, pod: Option<&PodRef>, namespace: &str) -> kube::Result<Newest> {
+    async fn objects(&self, pod: Option<&PodRef>, name: &str) -> kube::Result<Fresh> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let policies: Api<PolicyDocument> = Api::namespaced(self.client.clone(), namespace);
+        let policies: Api<PolicyDocument> = Api::namespaced(self.client.clone(), name);
+        let get_pod = async {
+            match pod {
+                Some(pod) => Api::<Pod>::namespaced(self.client.clone(), &pod.namespace).get_opt(&pod.name).await,
+                None => Ok(None),
+            }
+        };
         // Without a resource version a read is the newest there is ("most recent" in the API's terms).
         let everything = ListParams::default();
-        let (pod, namespace, list) =
-            tokio::try_join!(self.pod(pod), namespaces.get_opt(namespace), policies.list(&everything))?;
-        Ok(Newest { pod, namespace, revision: revision_of(&list.metadata), policies: Some(list.items) })
+        let (pod, namespace, policies) =
+            tokio::try_join!(get_pod, namespaces.get_opt(name), policies.list(&everything))?;
+        let (pod, namespace) = (pod.map(|pod| pod.report(false)), namespace.map(|namespace| namespace.report(false)));
+        let policies = Policies {
+            namespace: name.to_owned(),
+            version: policies.metadata.resource_version.as_deref().map_or(0, revision),
+            all: policies.items.iter().map(|policy| policy.report(false)).collect(),
+        };
+        Ok(Fresh { objects: pod.into_iter().chain(namespace).collect(), policies: Some(policies) })
     }
 
-    /// For one whose watches tell the policies in a moment: to read those takes the longer the more there are. The revision is that of
-    /// a list of one namespace.
-    async fn without_policies(&self, pod: Option<&PodRef>, namespace: &str) -> kube::Result<Newest> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+    /// The newest revision of the store. That of the shortest list there is: any will do.
+    async fn revision(&self, namespace: &str) -> kube::Result<u64> {
         let this_one = ListParams::default().fields(&format!("metadata.name={namespace}"));
-        let (pod, list) = tokio::try_join!(self.pod(pod), namespaces.list(&this_one))?;
-        Ok(Newest {
-            pod,
-            revision: revision_of(&list.metadata),
-            namespace: list.items.into_iter().next(),
-            policies: None,
-        })
+        let list = Api::<Namespace>::all(self.client.clone()).list(&this_one).await?;
+        Ok(list.metadata.resource_version.as_deref().map_or(0, revision))
     }
-
-    async fn pod(&self, pod: Option<&PodRef>) -> kube::Result<Option<Pod>> {
-        match pod {
-            Some(pod) => Api::<Pod>::namespaced(self.client.clone(), &pod.namespace).get_opt(&pod.name).await,
-            None => Ok(None),
-        }
-    }
-}
-
-fn revision_of(list: &ListMeta) -> u64 {
-    list.resource_version.as_deref().map_or(0, revision)
 }
 
 fn name_of(pod: Option<&PodRef>) -> String {
@@ -140,17 +110,25 @@ fn name_of(pod: Option<&PodRef>) -> String {
     }
 }
 
-/// Static pods carry the UID that their runtime knows in an annotation.
-fn check(pod: &PodRef, found: Option<&Pod>) -> Result<(), Error> {
-    let found = found.ok_or_else(|| unknown(Some(pod), "the API server does not know it"))?;
-    let Some(expected) = &pod.uid else {
-        return Ok(());
-    };
-    let static_uid = found.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.hash"));
-    if found.metadata.uid.as_ref() == Some(expected) || static_uid == Some(expected) {
+/// Whether what the caller attaches is in the cluster as it is known after the read.
+///
+/// # Errors
+/// [`Code::TryAgainLater`] when it is not, or a pod with another UID: the caller's pod may have been created a moment ago.
+pub(crate) fn check(pod: Option<&PodRef>, cluster: &Cluster) -> Result<(), Error> {
+    if let Some(pod) = pod {
+        let known = cluster.pods.get(&PodKey::new(&pod.namespace, &pod.name));
+        let known = known.ok_or_else(|| unknown(Some(pod), "the API server does not know it"))?;
+        // Static pods carry the UID that their runtime knows in an annotation.
+        let is_same = |expected: &String| *expected == known.uid || Some(expected) == known.static_uid.as_ref();
+        if let Some(expected) = pod.uid.as_ref().filter(|expected| !is_same(expected)) {
+            return Err(unknown(Some(pod), &format!("the pod of that name has another UID than `{expected}`")));
+        }
+    }
+    let namespace = pod.map_or(NAMESPACE_OF_CONTAINERS, |pod| &pod.namespace);
+    if cluster.namespaces.contains_key(namespace) {
         return Ok(());
     }
-    Err(unknown(Some(pod), &format!("the pod of that name has another UID than `{expected}`")))
+    Err(unknown(pod, "its namespace is not there"))
 }
 
 fn unknown(pod: Option<&PodRef>, problem: &str) -> Error {
@@ -158,5 +136,69 @@ fn unknown(pod: Option<&PodRef>, problem: &str) -> Error {
         code: Code::TryAgainLater,
         message: format!("cannot attach {}: {problem}; try again when it has been created", name_of(pod)),
         details: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minipod_model::{Labels, PodKey};
+    use minipod_protocol::netd::PodRef;
+    use netd_policy::object::{Namespace, Pod};
+    use netd_policy::{Change, Index, Options};
+
+    use super::check;
+
+    /// Namespace `default` with pod `web` of UID `1`, which its runtime knows as `s`.
+    fn cluster() -> Index {
+        let mut index = Index::new(Options::new("n1"));
+        index.apply(Change::Namespace(Namespace { name: "default".into(), labels: Labels::new() }));
+        index.apply(Change::Pod(Pod {
+            key: PodKey::new("default", "web"),
+            uid: "1".into(),
+            static_uid: Some("s".into()),
+            labels: Labels::new(),
+            node: Some("n1".into()),
+            host_network: false,
+            finished: false,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+        }));
+        index
+    }
+
+    fn verdict(index: &Index, pod: Option<(&str, &str, Option<&str>)>) -> Result<(), String> {
+        let pod = pod.map(|(namespace, name, uid)| PodRef {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: uid.map(str::to_owned),
+        });
+        check(pod.as_ref(), index.cluster()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn only_a_pod_that_is_known_and_the_one_that_is_meant_is_attached() {
+        let index = cluster();
+        for uid in [None, Some("1"), Some("s")] {
+            assert_eq!(verdict(&index, Some(("default", "web", uid))), Ok(()));
+        }
+        let other = "cannot attach pod `default/web`: the pod of that name has another UID than `2`; try again when it has been created";
+        assert_eq!(verdict(&index, Some(("default", "web", Some("2")))), Err(other.to_owned()));
+        let unknown =
+            "cannot attach pod `default/db`: the API server does not know it; try again when it has been created";
+        assert_eq!(verdict(&index, Some(("default", "db", None))), Err(unknown.to_owned()));
+    }
+
+    #[test]
+    fn without_its_namespace_nothing_is_attached() {
+        let mut index = cluster();
+        assert_eq!(verdict(&index, None), Ok(()));
+        index.apply(Change::NamespaceRemoved("default".into()));
+        let problem = "its namespace is not there; try again when it has been created";
+        let container = format!("cannot attach a container of namespace `default`: {problem}");
+        assert_eq!(verdict(&index, None), Err(container));
+        assert_eq!(
+            verdict(&index, Some(("default", "web", None))),
+            Err(format!("cannot attach pod `default/web`: {problem}"))
+        );
     }
 }

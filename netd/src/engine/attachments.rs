@@ -12,7 +12,7 @@ use super::Engine;
 use crate::attach::{AttachError, Prepared, Record};
 use crate::causes;
 use crate::command::Reply;
-use crate::consistent::{Fresh, NAMESPACE_OF_CONTAINERS};
+use crate::consistent::{Fresh, NAMESPACE_OF_CONTAINERS, check};
 use crate::dns::pod_dns;
 
 /// Who waits for the end of a batch.
@@ -35,6 +35,10 @@ impl Engine {
         if !self.objects.complete() {
             let message = "netd does not know the cluster's objects yet; try again".to_owned();
             let _ = reply.send(Err(Error { code: Code::TryAgainLater, message, details: Vec::new() }));
+            return;
+        }
+        if let Err(error) = check(request.pod.as_ref(), self.objects.index().cluster()) {
+            let _ = reply.send(Err(error));
             return;
         }
         let taken = self.addresses_of_objects();
