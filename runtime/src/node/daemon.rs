@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +90,7 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
 
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
     let mut look = tokio::time::interval(LOOK);
+    let mut missing = pin!(missing(&client, &settings.node_name, Duration::ZERO));
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -110,20 +112,24 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
             Ok(()) = enforcement.changed() => if let Err(error) = tell(&now(&mut enforcement)).await {
                 tracing::warn!(%error, "the Node does not say whether policies are in force");
             },
-            () = missing(&client, &settings.node_name) => {
+            () = &mut missing => {
                 let again = async {
                     server.ensure_cluster_objects().await?;
                     register::register(&client, &settings, &earlier, &machine, &node_ips(), &hostname).await?;
                     tell(&now(&mut enforcement)).await?;
                     Ok::<(), ServeError>(())
                 };
-                match again.await {
-                    Ok(()) => tracing::warn!("the Node or the service of the cluster DNS was deleted; made it again"),
+                let next_look = match again.await {
+                    Ok(()) => {
+                        tracing::warn!("the Node or the service of the cluster DNS was deleted; made it again");
+                        Duration::ZERO
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the Node or the service of the cluster DNS is missing; trying again");
-                        tokio::time::sleep(AGAIN).await;
+                        AGAIN
                     }
-                }
+                };
+                missing.set(self::missing(&client, &settings.node_name, next_look));
             },
         }
     };
@@ -168,8 +174,9 @@ fn readiness(enforcement: &Enforcement) -> Readiness {
     }
 }
 
-/// Waits until the Node or the service of the cluster DNS is missing.
-async fn missing(client: &Client, node: &str) {
+/// Waits until the Node or the service of the cluster DNS is missing; looks `after` so long at the earliest.
+async fn missing(client: &Client, node: &str, after: Duration) {
+    tokio::time::sleep(after).await;
     let nodes: Api<Node> = Api::all(client.clone());
     let services: Api<Service> = Api::namespaced(client.clone(), DNS_NAMESPACE);
     loop {
