@@ -10,7 +10,7 @@ use minipod_model::{Labels, PodKey, Protocol, Selector};
 
 use crate::cluster::Cluster;
 use crate::object::{
-    NamedPort, ObjectKey, Peer, PeerNamespaces, Policy, PortNumbers, Rule, RulePeers, RulePort, RulePorts, port_number,
+    NamedPort, ObjectKey, Peer, PeerNamespaces, Policy, PortNumbers, RulePeers, RulePorts, port_number,
 };
 use crate::packet::{Packet, Transport};
 
@@ -171,8 +171,10 @@ fn decide_for(
     }
     let Some(labels) = &resident.labels else { return Decision::Unknown { pod } };
 
+    let others = claimants(cluster, other);
     let mut isolating = Vec::new();
     let mut allowing = Vec::new();
+    let mut is_allowed = vec![false; others.len()];
     for policy in cluster.policies.values() {
         if policy.key.namespace != pod.namespace || !policy.subjects.matches(labels) {
             continue;
@@ -184,59 +186,70 @@ fn decide_for(
         let Some(rules) = rules else { continue };
         isolating.push(policy.key.clone());
         for rule in rules {
-            if rule_allows(cluster, policy, rule, other, packet) {
+            let mut allows_any = false;
+            for (claimant, is_allowed) in others.iter().zip(&mut is_allowed) {
+                // Whose port it is: the destination's.
+                let ports = if direction == Direction::Ingress { resident.ports } else { &claimant.ports };
+                if peers_match(cluster, policy, &rule.peers, other, claimant) && ports_match(&rule.ports, ports, packet)
+                {
+                    (allows_any, *is_allowed) = (true, true);
+                }
+            }
+            if allows_any {
                 allowing.push((policy.key.clone(), rule.index));
             }
         }
     }
-    match (isolating.is_empty(), allowing.is_empty()) {
+    match (isolating.is_empty(), is_allowed.iter().all(|allowed| *allowed)) {
         (true, _) => Decision::NotIsolated { pod },
-        (false, false) => Decision::Allowed { pod, by: allowing },
-        (false, true) => Decision::Denied { pod, by: isolating },
+        (false, true) => Decision::Allowed { pod, by: allowing },
+        (false, false) => Decision::Denied { pod, by: isolating },
     }
 }
 
-/// Whether one rule allows the packet. The other end and the destination's port names may be claimed by several pods: then the rule
-/// must hold for each of them.
-fn rule_allows(cluster: &Cluster, policy: &Policy, rule: &Rule, other: IpAddr, packet: &Packet) -> bool {
-    peers_match(cluster, policy, &rule.peers, other) && ports_match(cluster, &rule.ports, packet)
+/// Who may stand behind the address of the other end.
+struct Claimant {
+    /// namespace and labels; `None`: nobody who can be selected
+    member: Option<(String, Labels)>,
+    ports: Vec<NamedPort>,
 }
 
-fn peers_match(cluster: &Cluster, policy: &Policy, peers: &RulePeers, other: IpAddr) -> bool {
+/// Everyone who claims an address; at least one, if only nobody. A packet must be allowed for each of them, by whichever rule
+/// (ruling 17).
+fn claimants(cluster: &Cluster, address: IpAddr) -> Vec<Claimant> {
+    if cluster.options.cluster_dns.contains(&address) {
+        let labels = Labels::from([(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())]);
+        let port = |name: &str, protocol| NamedPort { name: name.to_owned(), protocol, number: 53 };
+        let ports = vec![port("dns", Protocol::Udp), port("dns-tcp", Protocol::Tcp)];
+        return vec![Claimant { member: Some((DNS_NAMESPACE.to_owned(), labels)), ports }];
+    }
+    let residents = residents(cluster, address).into_iter().map(|resident| Claimant {
+        member: resident.labels.map(|labels| (resident.pod.namespace, labels)),
+        ports: resident.ports.to_vec(),
+    });
+    let mut claimants: Vec<Claimant> = residents.collect();
+    if claimants.is_empty() {
+        claimants.push(Claimant { member: None, ports: Vec::new() });
+    }
+    claimants
+}
+
+fn peers_match(cluster: &Cluster, policy: &Policy, peers: &RulePeers, other: IpAddr, claimant: &Claimant) -> bool {
     let RulePeers::Listed(peers) = peers else { return true };
-    let in_block = peers.iter().any(|peer| match peer {
+    peers.iter().any(|peer| match peer {
         Peer::Block(block) => {
             block.cidr.contains(&other)
                 && !block.except.iter().any(|except| except.contains(&other))
                 && !cluster.options.cluster_dns.contains(&other)
         }
-        Peer::Pods { .. } => false,
-    });
-    if in_block {
-        return true;
-    }
-    let mut candidates: Vec<(String, Option<Labels>)> =
-        residents(cluster, other).into_iter().map(|resident| (resident.pod.namespace, resident.labels)).collect();
-    if cluster.options.cluster_dns.contains(&other) {
-        let labels = Labels::from([(DNS_LABEL.0.to_owned(), DNS_LABEL.1.to_owned())]);
-        candidates.push((DNS_NAMESPACE.to_owned(), Some(labels)));
-    }
-    let selected = |namespace: &str, labels: &Labels| {
-        peers.iter().any(|peer| match peer {
-            Peer::Block(_) => false,
-            Peer::Pods { namespaces, pods } => {
-                let in_namespace = match namespaces {
-                    PeerNamespaces::Own => namespace == policy.key.namespace,
-                    PeerNamespaces::Selected(selector) => is_selected(cluster, namespace, selector),
-                };
-                in_namespace && pods.matches(labels)
-            }
-        })
-    };
-    !candidates.is_empty()
-        && candidates
-            .iter()
-            .all(|(namespace, labels)| labels.as_ref().is_some_and(|labels| selected(namespace, labels)))
+        Peer::Pods { namespaces, pods } => claimant.member.as_ref().is_some_and(|(namespace, labels)| {
+            let in_namespace = match namespaces {
+                PeerNamespaces::Own => *namespace == policy.key.namespace,
+                PeerNamespaces::Selected(selector) => is_selected(cluster, namespace, selector),
+            };
+            in_namespace && pods.matches(labels)
+        }),
+    })
 }
 
 /// Whether a namespace is selected. Of one whose object was not seen only the name is known: it is selected if no label that it may
@@ -252,24 +265,13 @@ fn is_selected(cluster: &Cluster, name: &str, selector: &Selector) -> bool {
     !by_absence && selector.matches(&Labels::from([(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned())]))
 }
 
-fn ports_match(cluster: &Cluster, ports: &RulePorts, packet: &Packet) -> bool {
+/// `named` are the ports of the destination.
+fn ports_match(ports: &RulePorts, named: &[NamedPort], packet: &Packet) -> bool {
     let RulePorts::Listed(ports) = ports else { return true };
     let Transport::Port(protocol, number) = packet.transport else { return false };
-    ports.iter().any(|port| port.protocol == protocol && port_matches(cluster, port, packet.destination, number))
-}
-
-fn port_matches(cluster: &Cluster, port: &RulePort, destination: IpAddr, number: u16) -> bool {
-    match &port.numbers {
+    ports.iter().filter(|port| port.protocol == protocol).any(|port| match &port.numbers {
         PortNumbers::Every => true,
         PortNumbers::Range(first, last) => (*first..=*last).contains(&number),
-        PortNumbers::Named(name) => {
-            if cluster.options.cluster_dns.contains(&destination) {
-                let names = [("dns", Protocol::Udp), ("dns-tcp", Protocol::Tcp)];
-                return number == 53 && names.contains(&(name.as_str(), port.protocol));
-            }
-            let residents = residents(cluster, destination);
-            !residents.is_empty()
-                && residents.iter().all(|resident| port_number(resident.ports, name, port.protocol) == Some(number))
-        }
-    }
+        PortNumbers::Named(name) => port_number(named, name, protocol) == Some(number),
+    })
 }

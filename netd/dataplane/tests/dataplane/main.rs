@@ -4,6 +4,8 @@ mod contract;
 mod cost;
 mod oracle;
 mod packets;
+mod random;
 mod sample;
+mod sequences;
 mod text;
 mod verdicts;

@@ -163,7 +163,7 @@ fn index(pods: Vec<(u8, Labels, Option<u16>)>, policies: Policies, pod_to_node: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::sample::cases(96), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::sample::oracle_cases())]
 
     #[test]
     fn the_kernel_gives_the_verdict_of_the_evaluator(

@@ -11,6 +11,7 @@ use netd_policy::intent::{
     Allowed, Backends, Endpoint, Frontend, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature,
     SignatureId,
 };
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
 pub(crate) fn addr(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -175,7 +176,19 @@ pub(crate) fn route(address: IpAddr, pods: u8) -> Route {
         .map_or(Route::Uplink, |number| Route::Pod(link(&format!("p{number}"))))
 }
 
-/// How many random cases: `scripts/test --full` tries twenty times as many as usual.
-pub(crate) fn cases(usual: u32) -> u32 {
-    if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual }
+/// The settings of random tests. `scripts/test --full` tries twenty times as many cases as usual.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let cases = if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// The settings of the oracles: `scripts/test policy-oracle --cases N`. Failures are kept in `oracle-failures.txt` and tried first from then on.
+pub(crate) fn oracle_cases() -> ProptestConfig {
+    let cases = std::env::var("MINIPOD_TEST_CASES").ok().map(|number| number.parse().expect("a number of cases"));
+    let failures = FileFailurePersistence::Direct("tests/dataplane/oracle-failures.txt");
+    ProptestConfig {
+        cases: cases.unwrap_or(100),
+        failure_persistence: Some(Box::new(failures)),
+        ..ProptestConfig::default()
+    }
 }

@@ -4,8 +4,8 @@
 mod matrix;
 mod narrowing;
 mod oracle;
-mod order;
 mod reading;
 mod rulings;
+mod sequences;
 mod services;
 mod support;

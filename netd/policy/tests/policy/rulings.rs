@@ -322,6 +322,21 @@ fn ruling_17_a_remote_address_with_two_claimants_is_only_in_what_selects_both() 
 }
 
 #[test]
+fn ruling_17_an_address_whose_claimants_are_allowed_by_different_rules_is_allowed() {
+    let spec = json!({"podSelector": {}, "ingress": [
+        {"from": [{"podSelector": {"matchLabels": {"app": "one"}}}], "ports": [{"port": 80}]},
+        {"from": [{"podSelector": {"matchLabels": {"app": "two"}}}], "ports": [{"port": 80}]},
+    ]});
+    let mut index = with_policies(&[("x", spec)]);
+    let shared = address("10.244.2.7");
+    index.apply(remote("x/one", "1", &json!({"app": "one"}), &[shared]));
+    index.apply(remote("x/two", "2", &json!({"app": "two"}), &[shared]));
+    assert!(passes(&index, shared, addresses("x/a")[0], HTTP));
+    index.apply(remote("x/two", "2", &json!({"app": "three"}), &[shared]));
+    assert!(!passes(&index, shared, addresses("x/a")[0], HTTP));
+}
+
+#[test]
 fn ruling_17_an_interface_of_this_node_is_believed_before_any_status() {
     let mut index = with_policies(&[(
         "x",

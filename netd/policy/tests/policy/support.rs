@@ -11,6 +11,7 @@ use netd_policy::evaluate::verdict;
 use netd_policy::interpret::Interpreter;
 use netd_policy::object::{Attachment, Namespace, Pod, Policy};
 use netd_policy::{Change, Index, Options, Packet, Transport};
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 use serde_json::{Value, json};
 
 pub(crate) const HTTP: Transport = Transport::Port(Protocol::Tcp, 80);
@@ -151,7 +152,19 @@ pub(crate) fn check_matrix(index: &Index, transport: Transport, expected: impl F
     assert!(wrong.is_empty(), "{transport:?}: {wrong:#?}");
 }
 
-/// How many random cases: `scripts/test --full` tries twenty times as many as usual.
-pub(crate) fn cases(usual: u32) -> u32 {
-    if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual }
+/// The settings of random tests. `scripts/test --full` tries twenty times as many cases as usual.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let cases = if std::env::var_os("MINIPOD_TEST_FULL").is_some() { usual * 20 } else { usual };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// The settings of the oracles: `scripts/test policy-oracle --cases N`. Failures are kept in `oracle-failures.txt` and tried first from then on.
+pub(crate) fn oracle_cases() -> ProptestConfig {
+    let cases = std::env::var("MINIPOD_TEST_CASES").ok().map(|number| number.parse().expect("a number of cases"));
+    let failures = FileFailurePersistence::Direct("tests/policy/oracle-failures.txt");
+    ProptestConfig {
+        cases: cases.unwrap_or(100),
+        failure_persistence: Some(Box::new(failures)),
+        ..ProptestConfig::default()
+    }
 }

@@ -129,7 +129,7 @@ fn after(events: impl IntoIterator<Item = Change>) -> Index {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::support::cases(200), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::support::cases(200))]
 
     #[test]
     fn any_path_to_the_same_state_gives_the_same_intent(

@@ -1,0 +1,207 @@
+//! Any path to an intent gives the same state, and every prefix of a plan passes only what the state before or the state after passes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::random::{Choice, LOCAL, choice, intent, packets, signatures, spec_of, walk};
+use crate::sample::{add_pod, facts, link};
+use netd_dataplane::diff::diff;
+use netd_dataplane::fake::FakeKernel;
+use netd_dataplane::interpret::{Packet, State};
+use netd_dataplane::kernel::execute_step;
+use netd_dataplane::plan::{Plan, SetEdit, Step};
+use netd_dataplane::{Dataplane, Kernel, MarkBits, NodeFacts, Spec, compile};
+use netd_policy::Transport;
+use netd_policy::intent::Intent;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(crate::sample::cases(64))]
+
+    #[test]
+    fn any_path_to_an_intent_gives_the_same_state(
+        signatures in signatures(),
+        first in choice(),
+        changes in proptest::collection::vec((choice(), 0..4_u8), 1..6),
+    ) {
+        let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+        let mut now = first;
+        dataplane.apply(&intent(&signatures, &now), &facts()).expect("applies");
+        for (next, what) in changes {
+            // Mostly one thing changes at a time.
+            match what {
+                0 => now.members = next.members,
+                1 => now.pods[0] = next.pods[0],
+                2 => now.pairs = next.pairs,
+                _ => now = next,
+            }
+            let wanted = intent(&signatures, &now);
+            dataplane.apply(&wanted, &facts()).expect("applies");
+            let spec = spec_of(&wanted);
+            let there = dataplane.kernel().observe().expect("observes");
+            prop_assert_eq!(there, netd_dataplane::observed::Observed::of(&spec));
+            prop_assert_eq!(dataplane.spec(), Some(&spec));
+            let mut restarted = Dataplane::adopt(dataplane.kernel().clone()).expect("adopts");
+            let again = restarted.apply(&wanted, &facts()).expect("applies");
+            prop_assert!(again.is_empty(), "after a restart there is nothing to change: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn pods_that_come_and_go_run_no_program() {
+    let mut now = crate::sample::rich();
+    let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+    dataplane.apply(&now, &facts()).expect("applies");
+    let programs = dataplane.kernel().programs_run;
+    add_pod(&mut now, 9, "web");
+    crate::sample::group(&mut now, "foo", &[2, 3, 9], &[]);
+    let changes = dataplane.apply(&now, &facts()).expect("applies");
+    // In each family: the gate, the signature, the group.
+    assert_eq!(changes.elements, 6);
+    add_pod(&mut now, 9, "strict");
+    let changes = dataplane.apply(&now, &facts()).expect("applies");
+    assert_eq!(changes.elements, 2, "a move is one step");
+    now.endpoints.remove(&link("p9"));
+    dataplane.apply(&now, &facts()).expect("applies");
+    assert_eq!(dataplane.kernel().programs_run, programs);
+}
+
+/// A plan as single changes: each element by itself.
+fn single_changes(plan: &Plan) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for step in plan.all() {
+        match step {
+            Step::Edit(edits) => {
+                for edit in edits {
+                    let singles: Vec<SetEdit> = match edit {
+                        SetEdit::Remove(set, entries) => {
+                            entries.iter().map(|entry| SetEdit::Remove(set.clone(), vec![entry.clone()])).collect()
+                        }
+                        SetEdit::Add(set, entries) => entries
+                            .iter()
+                            .map(|(entry, mark)| SetEdit::Add(set.clone(), BTreeMap::from([(entry.clone(), *mark)])))
+                            .collect(),
+                    };
+                    steps.extend(singles.into_iter().map(|edit| Step::Edit(vec![edit])));
+                }
+            }
+            Step::EnsureJumps(jumps) => {
+                steps.extend(jumps.iter().map(|jump| Step::EnsureJumps(vec![jump.clone()])));
+            }
+            Step::Restore(tables) => {
+                steps.extend(tables.iter().map(|table| Step::Restore(vec![table.clone()])));
+            }
+            other => steps.push(other.clone()),
+        }
+    }
+    steps
+}
+
+/// Pairs of source and translated destination that get through, with what got through.
+fn passing(kernel: &FakeKernel, packets: &[Packet]) -> Vec<Option<(IpAddr, Option<u16>)>> {
+    let state = State::of_fake(kernel, MarkBits::default());
+    packets
+        .iter()
+        .map(|packet| {
+            let outcome = walk(&state, packet);
+            outcome.arrives().then_some(outcome.destination)
+        })
+        .collect()
+}
+
+/// Whether the packet gets to `destination` in a state, translated or straight.
+fn gets_to(kernel: &FakeKernel, packet: &Packet, destination: (IpAddr, Option<u16>)) -> bool {
+    let straight = Packet {
+        destination: destination.0,
+        transport: match (packet.transport, destination.1) {
+            (Transport::Port(protocol, _), Some(port)) => Transport::Port(protocol, port),
+            (transport, _) => transport,
+        },
+        ..packet.clone()
+    };
+    let state = State::of_fake(kernel, MarkBits::default());
+    [packet, &straight].into_iter().any(|packet| {
+        let outcome = walk(&state, packet);
+        outcome.arrives() && outcome.destination == destination
+    })
+}
+
+fn plan_to(kernel: &mut FakeKernel, intent: &Intent, facts: &NodeFacts) -> (Plan, Spec) {
+    let observed = kernel.observe().expect("observes");
+    let spec = compile(intent, facts, &observed.indexes(facts.marks)).expect("compiles");
+    (diff(&observed, &spec).expect("a plan"), spec)
+}
+
+/// Applies a plan and checks every state on the way.
+fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<(), TestCaseError> {
+    let packets = packets();
+    let old = kernel.clone();
+    let mut new = kernel.clone();
+    for step in plan.all() {
+        execute_step(&mut new, step).expect("the plan can be applied");
+    }
+    let (old_passing, new_passing) = (passing(&old, &packets), passing(&new, &packets));
+    for (number, step) in single_changes(plan).iter().enumerate() {
+        execute_step(kernel, step).expect("the plan can be applied");
+        let now = passing(kernel, &packets);
+        for (index, packet) in packets.iter().enumerate() {
+            if let Some(destination) = now[index] {
+                let was = gets_to(&old, packet, destination) || gets_to(&new, packet, destination);
+                prop_assert!(was, "step {number} {step:?} passes {packet:?} to {destination:?}");
+            }
+            let both = old_passing[index].is_some() && old_passing[index] == new_passing[index];
+            if strict && both {
+                prop_assert!(now[index].is_some(), "step {number} {step:?} stops {packet:?}");
+            }
+        }
+    }
+    prop_assert_eq!(kernel.observe().expect("observes"), new.observe().expect("observes"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(crate::sample::cases(24))]
+
+    #[test]
+    fn no_step_passes_what_neither_the_old_nor_the_new_state_allows(
+        signatures in signatures(),
+        choices in proptest::collection::vec(choice(), 3),
+        interrupted_at in 0.0..1.0_f64,
+    ) {
+        let intents: Vec<Intent> = choices.iter().map(|choice| intent(&signatures, choice)).collect();
+        let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+        dataplane.apply(&intents[0], &facts()).expect("applies");
+        let mut kernel = dataplane.kernel().clone();
+
+        let (plan, _) = plan_to(&mut kernel, &intents[1], &facts());
+        let mut interrupted = kernel.clone();
+        check_prefixes(&mut kernel, &plan, false)?;
+
+        // A change that was interrupted anywhere, and then another.
+        let steps = single_changes(&plan);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small")]
+        let done = (steps.len() as f64 * interrupted_at) as usize;
+        for step in &steps[..done] {
+            execute_step(&mut interrupted, step).expect("the plan can be applied");
+        }
+        let (plan, spec) = plan_to(&mut interrupted, &intents[2], &facts());
+        check_prefixes(&mut interrupted, &plan, false)?;
+        prop_assert_eq!(interrupted.observe().expect("observes"), netd_dataplane::observed::Observed::of(&spec));
+    }
+
+    #[test]
+    fn pods_that_move_between_signatures_keep_what_both_allow(
+        signatures in signatures(),
+        choice in choice(),
+        moved in proptest::collection::vec(0..4_usize, LOCAL as usize),
+    ) {
+        let pods = choice.pods.iter().zip(moved).map(|(pod, to)| pod.map(|_| to)).collect();
+        let next = Choice { pods, ..choice.clone() };
+        let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+        dataplane.apply(&intent(&signatures, &choice), &facts()).expect("applies");
+        let mut kernel = dataplane.kernel().clone();
+        let (plan, _) = plan_to(&mut kernel, &intent(&signatures, &next), &facts());
+        check_prefixes(&mut kernel, &plan, true)?;
+    }
+}
