@@ -242,7 +242,7 @@ impl Drop for Flow {
 }
 
 /// Makes something in a pod's network.
-fn within<T: Send>(place: &Place, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn within<T: Send>(place: &Place, work: impl FnOnce() -> T + Send) -> T {
     NetNs::open(&place.netns).expect("the pod's network").run(work).expect("no panic")
 }
 
