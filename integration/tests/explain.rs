@@ -1,4 +1,4 @@
-//! `policy explain`: the verdict, who decides it, and whether the installed rules agree.
+//! `policy explain`: the verdict, who decides it, and whether the installed rules agree; `policy lint`: what is found in the objects.
 
 use std::time::Duration;
 
@@ -66,6 +66,74 @@ fn what_cannot_be_asked_is_refused_by_name() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
         assert!(ran.stderr.starts_with(expected), "{expected}\n{ran}");
     }
+}
+
+#[test]
+fn lint_tells_what_probably_does_otherwise_than_was_meant_and_fails_on_warnings() {
+    let lab = Lab::with_lesson(Iptables::Nft);
+    let ran = lab.minipod(&["policy", "lint"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran}");
+    lab.apply(
+        "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: wrong}
+spec:
+  podSelector: {matchLabels: {app: foo}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: hallo}}}]
+  - to: [{podSelector: {matchLabels: {app: hello}}}]
+    ports: [{port: web}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: needless}
+spec:
+  podSelector: {matchLabels: {app: hello}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: foo}}}]
+    ports: [{port: 8080}]
+",
+    );
+    let ran = lab.minipod(&["policy", "lint"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    let found: Vec<Vec<&str>> = ran
+        .stdout
+        .lines()
+        .skip(1)
+        .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).take(4).map(str::trim).collect())
+        .collect();
+    let expected = [
+        [
+            "note",
+            "default/needless",
+            "ingress[0]",
+            "ingress[0] of policy hello-allow-from-foo allows all that it allows",
+        ],
+        ["warning", "default/wrong", "egress[0].to[0]", "matches no pod: none in namespace default with app=hallo"],
+        [
+            "warning",
+            "default/wrong",
+            "egress[1].ports[0]",
+            "no pod among the peers has a TCP port `web`: allows nothing",
+        ],
+        [
+            "warning",
+            "default/wrong",
+            "egress",
+            "foo may not reach the cluster DNS: no rule allows port 53 over UDP and TCP",
+        ],
+    ];
+    assert_eq!(found, expected, "{ran}");
+    let ran = lab.minipod(&["policy", "lint", "needless", "-o", "json"]);
+    assert_eq!(ran.code, Some(0), "a note is no failure: {ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let finding = &json["findings"][0];
+    assert_eq!((&finding["level"], &finding["check"]), (&"note".into(), &"shadowed".into()), "{json}");
+    let ran = lab.minipod(&["policy", "lint", "nobody"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.starts_with("error: there is no network policy \"nobody\" in namespace \"default\""), "{ran}");
 }
 
 fn a_kernel_that_does_otherwise_is_told_loudly(iptables: Iptables) {

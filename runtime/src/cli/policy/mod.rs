@@ -1,9 +1,11 @@
 //! `policy`: which policies select which pods, and what that means for each pod.
 //!
-//! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections.
+//! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections, [`lint`] finds what is probably
+//! not meant so.
 
 mod explain;
 mod isolation;
+mod lint;
 
 use clap::Subcommand;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +41,15 @@ enum Command {
     /// Tell whether a connection passes, which policies and rules decide that, and whether the installed rules agree
     Explain(explain::Args),
 
+    /// Find what probably does otherwise than was meant, and what nobody needs
+    ///
+    /// A warning is what probably does otherwise than was meant: a policy that selects no pod, a peer that matches nobody, a port
+    /// name that nobody has, egress without the cluster DNS, a field that was not understood. A note changes nothing: a rule whose
+    /// every connection another rule allows, egress that lets nothing out at all.
+    ///
+    /// The exit code is 1 if there is a warning, and 0 if there are notes only or nothing.
+    Lint(lint::Args),
+
     /// Tell what a policy says, or what all policies together mean for a pod
     Describe {
         /// A policy's name, or `pod/NAME` [default: all pods of the namespace]
@@ -52,6 +63,7 @@ impl Args {
         let client = context.client().await?;
         match self.command {
             Command::Explain(args) => args.run(context).await,
+            Command::Lint(args) => args.run(context).await,
             Command::List { all_namespaces } => list(&client, context, all_namespaces).await,
             Command::Describe { what: None } => {
                 let pods = pods(&client, Some(context.namespace())).await?;
