@@ -25,6 +25,18 @@ fn unknown_fields_and_kinds_are_refused_at_their_place() {
                 &pod("    ports: [{containerPort: http}]\n"),
                 "Error from server (BadRequest): error when creating \"STDIN:8:14\": Pod in version \"v1\" cannot be handled as a Pod: spec.containers[0].ports[0].containerPort: invalid type: string \"http\", expected i32",
             ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a, lables: {app: web}}\nspec: {containers: [{name: a, image: x}]}\n",
+                "Error from server (BadRequest): error when creating \"STDIN:3:21\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"metadata.lables\"",
+            ),
+            (
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namspace: prod}\nspec: {podSelector: {}}\n",
+                "Error from server (BadRequest): error when creating \"STDIN:3:21\": NetworkPolicy in version \"v1\" cannot be handled as a NetworkPolicy: strict decoding error: unknown field \"metadata.namspace\"",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {a: 1}}\nspec: {containers: [{name: a, image: x}]}\n",
+                "Error from server (BadRequest): error when creating \"STDIN:3:30\": Pod in version \"v1\" cannot be handled as a Pod: metadata.labels.a: invalid type: integer `1`, expected a string",
+            ),
             (&pod("    image: y\n"), "error: STDIN:8:5: the key `image` is given twice: remove one"),
             (
                 "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n",
@@ -115,8 +127,52 @@ fn names_and_labels_that_are_none_are_refused() {
                 &["run", "web", "--image", ""],
                 "error: invalid image reference ``: it is empty; write a name such as `alpine:3.20`",
             ),
+            // What would end the path of a URL means no other object.
+            (
+                &["delete", "pod", "a", "-n", "default#"],
+                "error: invalid namespace \"default#\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ),
+            (
+                &["label", "pod", "a?b", "c=d"],
+                "error: invalid resource name \"a?b\": names hold lower case letters, digits, `-` and `.`",
+            ),
+            (&["get", "pod", ""], "error: a resource name may not be empty: give one"),
+            (
+                &["logs", "a#"],
+                "error: invalid resource name \"a#\": names hold lower case letters, digits, `-` and `.`",
+            ),
+            (
+                &["policy", "describe", "a/../b"],
+                "error: arguments in resource/name form have exactly one slash and a name behind it: `a/../b`",
+            ),
             (&["delete", "pod", "nosuch"], "Error from server (NotFound): pods \"nosuch\" not found"),
             (&["exec", "nosuch", "--", "true"], "Error from server (NotFound): pods \"nosuch\" not found"),
+        ],
+    );
+}
+
+#[test]
+fn a_manifest_whose_name_would_mean_another_object_is_refused_at_its_place() {
+    let lab = started();
+    assert_manifests_refused(
+        &lab,
+        &[
+            (
+                "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  namespace: 'default#'\n",
+                "error: STDIN:5:3: invalid namespace \"default#\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ),
+            (
+                "apiVersion: v1\nkind: Service\nmetadata:\n  name: ../pods/a\n",
+                "error: STDIN:4:3: invalid resource name \"../pods/a\": names hold lower case letters, digits, `-` and `.`",
+            ),
+            (
+                "apiVersion: v1\nkind: Service\nmetadata:\n  name: 1\n",
+                "error: STDIN:4:3: `metadata.name` is a text: put `1` in quotes",
+            ),
+            (
+                "apiVersion: v1\nkind: Service\nmetadata: a\n",
+                "error: STDIN:3:1: `metadata` holds fields: write `metadata: {name: NAME}`",
+            ),
         ],
     );
 }

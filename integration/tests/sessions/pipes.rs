@@ -193,3 +193,16 @@ fn a_run_that_cannot_remove_its_pod_says_what_is_left_and_how_to_delete_it() {
     lab.start_node().expect("started again");
     let _ = lab.minipod(&["delete", "pod/left", "-n", "default", "--now"]).expect_success();
 }
+
+#[test]
+fn a_log_that_a_stop_of_the_node_cuts_off_is_not_taken_for_its_end() {
+    let lab = lab();
+    let pod = ["run", "tick", "--image", IMAGE, "--", "sh", "-c", "echo begun; sleep 1000000"];
+    let _ = lab.minipod(&pod).expect_success();
+    let follow = "out=$(mktemp -d); trap 'rm -r $out' EXIT; minipod wait --for=condition=Ready pod/tick > $out/ready; \
+                  minipod logs -f tick > $out/log 2> $out/said & \
+                  until [ -s $out/log ]; do sleep 0.05; done; minipod node stop > $out/stopped 2>&1; \
+                  code=0; wait $! || code=$?; echo code $code; cat $out/said";
+    let said = lab.shell(follow).expect_success();
+    assert!(said.starts_with("code 1\nerror: the connection to the node ended before the log did"), "{said}");
+}

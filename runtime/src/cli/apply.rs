@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams, Request};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::kind::{Kind, UnknownKind};
 use super::manifest::{self, Manifest};
 use super::merge::three_way;
 use super::sorted::sorted;
-use super::{out, output};
+use super::{names, out, output};
 
 /// Where an object remembers what was applied, so that the next time fields gone from the manifest are removed. The key is
 /// kubectl's: both can take turns.
@@ -124,7 +124,7 @@ impl Args {
                     dry_run: self.dry_run == DryRun::Server,
                     field_manager: Some(FIELD_MANAGER.to_owned()),
                 };
-                api.create(&params, &serde_json::from_value(wanted)?).await.map_err(place("creating"))?
+                create(&api, &wanted, &params).await.map_err(place("creating"))?
             };
             return Ok((Outcome::Created, object));
         };
@@ -167,9 +167,50 @@ pub(crate) fn with_kinds(manifests: Vec<Manifest>) -> anyhow::Result<Vec<(&'stat
             let (api_version, kind) = manifest.type_of();
             let kind = Kind::of_object(api_version, kind)
                 .map_err(|e: UnknownKind| anyhow::anyhow!("{}: {e}", manifest.place("kind")))?;
+            check_names(&manifest)?;
             Ok((kind, manifest))
         })
         .collect()
+}
+
+/// Name and namespace go into URLs, before the server sees the object.
+fn check_names(manifest: &Manifest) -> anyhow::Result<()> {
+    let metadata = manifest.object.get("metadata");
+    anyhow::ensure!(
+        metadata.is_none_or(Value::is_object),
+        "{}: `metadata` holds fields: write `metadata: {{name: NAME}}`",
+        manifest.place("metadata")
+    );
+    for field in ["name", "namespace"] {
+        let place = || manifest.place(&format!("metadata.{field}"));
+        match metadata.and_then(|metadata| metadata.get(field)) {
+            None | Some(Value::Null) => {}
+            // What is missing is told with what to add.
+            Some(Value::String(word)) if word.is_empty() => {}
+            Some(Value::String(word)) if field == "name" => {
+                names::check(word).map_err(|error| anyhow::anyhow!("{}: {error}", place()))?;
+            }
+            Some(Value::String(word)) => {
+                names::check_namespace(word).map_err(|error| anyhow::anyhow!("{}: {error}", place()))?;
+            }
+            Some(other) => anyhow::bail!("{}: `metadata.{field}` is a text: put `{other}` in quotes", place()),
+        }
+    }
+    Ok(())
+}
+
+/// Creates an object as it is written: the server judges every field, also those that no type here knows.
+///
+/// # Errors
+/// The server refuses it, or cannot be asked.
+pub(crate) async fn create(
+    api: &Api<DynamicObject>,
+    object: &Value,
+    params: &PostParams,
+) -> kube::Result<DynamicObject> {
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(api.resource_url()).create(params, body).map_err(kube::Error::BuildRequest)?;
+    api.clone().into_client().request(request).await
 }
 
 /// The client for the manifest's namespace, and the object with that namespace in it.

@@ -3,6 +3,7 @@
 use crate::node::{Directories, GivenDirectories, Started, StartedError};
 
 use super::client::{self, ConnectError};
+use super::names;
 
 /// The options that all commands share, and the way to the daemon.
 #[derive(Debug, Clone)]
@@ -15,7 +16,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(given: GivenDirectories, namespace: Option<String>) -> Result<Self, StartedError> {
+    pub(crate) fn new(given: GivenDirectories, namespace: Option<String>) -> anyhow::Result<Self> {
+        // An empty one is none, as with kubectl.
+        let namespace = namespace.filter(|namespace| !namespace.is_empty());
+        namespace.as_deref().map_or(Ok(()), names::check_namespace)?;
         Ok(Self { directories: given.complete()?, given, namespace })
     }
 

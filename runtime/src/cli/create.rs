@@ -47,7 +47,7 @@ impl Args {
         let mut errors = Vec::new();
         for (kind, manifest) in &manifests {
             let (api, object) = apply::addressed(&client, context, kind, manifest)?;
-            match api.create(&params(), &serde_json::from_value(object)?).await {
+            match apply::create(&api, &object, &params()).await {
                 Ok(_) => out::print(&format!("{} created\n", kind.object_name(manifest.name())))?,
                 Err(error) => errors.push(apply::at_place(manifest, "creating", error)),
             }

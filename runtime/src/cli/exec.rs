@@ -5,7 +5,7 @@ use kube::Api;
 
 use super::context::Context;
 use super::kind::Kind;
-use super::{container, dns_hint, out, session};
+use super::{container, dns_hint, names, out, session};
 
 /// Options of `exec`.
 #[derive(Debug, clap::Args)]
@@ -52,10 +52,14 @@ impl Args {
 /// Another kind.
 pub(crate) fn pod_name(word: &str) -> anyhow::Result<&str> {
     match word.split_once('/') {
-        None => Ok(word),
+        None => {
+            names::check(word)?;
+            Ok(word)
+        }
         Some((kind, name)) => {
             let kind = Kind::find(kind)?;
             anyhow::ensure!(kind.kind == "Pod", "`{word}` is no pod: give the name of one, see `minipod get pods`");
+            names::check(name)?;
             Ok(name)
         }
     }

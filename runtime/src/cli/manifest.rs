@@ -28,7 +28,7 @@ pub(crate) struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ManifestError {
     /// no such file or directory
-    #[error("the path \"{}\" does not exist", .path.display())]
+    #[error("the path \"{}\" does not exist{}", .path.display(), hint_for_url(.path))]
     Missing {
         /// as given
         path: PathBuf,
@@ -72,6 +72,11 @@ pub(crate) enum ManifestError {
         /// as given
         from: String,
     },
+}
+
+fn hint_for_url(path: &Path) -> &'static str {
+    let is_url = ["http://", "https://"].iter().any(|scheme| path.to_string_lossy().starts_with(scheme));
+    if is_url { ": only files are read, so fetch it, e.g. `curl -fsS URL | minipod apply -f -`" } else { "" }
 }
 
 impl Manifest {
@@ -301,5 +306,12 @@ mod tests {
         assert_eq!(names(&read(&[dir.path().to_owned()], false, "apply").expect("read")), ["a", "b", "d"]);
         let missing = read(&[PathBuf::from("/no/such")], false, "apply").expect_err("missing");
         assert_eq!(missing.to_string(), "the path \"/no/such\" does not exist");
+        let url = read(&[PathBuf::from("https://a.example/b.yaml")], false, "apply").expect_err("no file");
+        assert!(
+            url.to_string().ends_with(
+                "does not exist: only files are read, so fetch it, e.g. `curl -fsS URL | minipod apply -f -`"
+            ),
+            "{url}"
+        );
     }
 }

@@ -27,6 +27,7 @@ mod label;
 mod logs;
 mod manifest;
 mod merge;
+mod names;
 mod node;
 mod out;
 mod output;

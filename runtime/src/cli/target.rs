@@ -3,6 +3,7 @@
 //! Pure. Says what was asked for, not what is there.
 
 use super::kind::{ALL, Kind, UnknownKind};
+use super::names::{self, NameError};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub(crate) enum TargetError {
     /// `pod/a/b`, `pod/`
     #[error("arguments in resource/name form have exactly one slash and a name behind it: `{0}`")]
     Form(String),
+    /// `pod 'web?'`
+    #[error(transparent)]
+    Name(#[from] NameError),
 }
 
 impl Target {
@@ -50,13 +54,17 @@ impl Target {
             return Ok(Self::Kinds(kinds));
         }
         let names = &words[1..];
+        names.iter().try_for_each(|name| names::check(name))?;
         Ok(Self::Named(kinds.iter().flat_map(|kind| names.iter().map(move |name| (*kind, name.clone()))).collect()))
     }
 }
 
 fn named(word: &str) -> Result<(&'static Kind, String), TargetError> {
     match word.split_once('/') {
-        Some((kind, name)) if !name.is_empty() && !name.contains('/') => Ok((Kind::find(kind)?, name.to_owned())),
+        Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
+            names::check(name)?;
+            Ok((Kind::find(kind)?, name.to_owned()))
+        }
         _ => Err(TargetError::Form(word.to_owned())),
     }
 }
@@ -100,5 +108,8 @@ mod tests {
         assert_eq!(parse(&["po/a/b"]), Err(TargetError::Form("po/a/b".to_owned())));
         assert_eq!(parse(&["po/a", "b"]), Err(TargetError::Form("b".to_owned())));
         assert!(matches!(parse(&["deploy"]), Err(TargetError::Unknown(_))));
+        assert!(matches!(parse(&["pod", "a", "b?"]), Err(TargetError::Name(_))));
+        assert!(matches!(parse(&["pod/b#"]), Err(TargetError::Name(_))));
+        assert!(matches!(parse(&["pod", ""]), Err(TargetError::Name(_))));
     }
 }

@@ -1,6 +1,7 @@
 //! `pods/log`: finds the container and passes its log on.
 
 use std::fmt::Write as _;
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -24,7 +25,11 @@ pub(super) async fn logs(shared: &Shared, kind: &Kind, name: &Name, params: &Par
     let target = target(shared, kind, name, params).await?;
     let stream = streams(shared)?.logs(target, options).await.map_err(refuse)?;
     let stopping = shared.stopping.clone();
-    let body = Body::from_stream(stream.take_until(stopping.cancelled_owned()));
+    // A log that a stop cuts off must not look like one that has ended.
+    let cut_off = stopping.clone();
+    let cut_off = futures::stream::once(async move { cut_off.is_cancelled() })
+        .filter_map(async |cut_off| cut_off.then(|| Err(io::Error::other("the node stops"))));
+    let body = Body::from_stream(stream.take_until(stopping.cancelled_owned()).chain(cut_off));
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)

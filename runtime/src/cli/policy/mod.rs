@@ -18,7 +18,7 @@ use super::args::switch;
 use super::context::Context;
 use super::kind::{Kind, NETWORK_POLICY, POD};
 use super::target::Target;
-use super::{describe, out};
+use super::{describe, names, out};
 
 /// Options of `policy`.
 #[derive(Debug, clap::Args)]
@@ -87,6 +87,7 @@ impl Args {
 /// `NAME` is a policy, `pod/NAME` a pod.
 fn subject(word: &str) -> anyhow::Result<(&'static Kind, String)> {
     if !word.contains('/') {
+        names::check(word)?;
         return Ok((&NETWORK_POLICY, word.to_owned()));
     }
     match Target::parse(&[word.to_owned()])? {

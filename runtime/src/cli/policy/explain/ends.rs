@@ -9,6 +9,8 @@ use minipod_model::{IpFamily, Protocol};
 use minipod_protocol::judge::FirstPacket;
 use netd_policy::object;
 
+use super::super::super::names;
+
 /// What was written behind `--from` or `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
@@ -65,6 +67,8 @@ impl Word {
         let kind = |word: &str| KINDS.iter().find(|(_, words)| words.contains(&word)).map(|(kind, _)| *kind);
         let parts: Vec<&str> = text.split('/').collect();
         let named = |namespace: Option<&str>, kind, name: &str| {
+            let checked = names::check(name).and_then(|()| namespace.map_or(Ok(()), names::check_namespace));
+            checked.map_err(|error| error.to_string())?;
             Ok(Self::Named { namespace: namespace.map(ToOwned::to_owned), kind, name: name.to_owned() })
         };
         match parts.as_slice() {
