@@ -1,8 +1,9 @@
-//! `policy explain`: the verdict, who decides it, and whether the installed rules agree; `policy lint`: what is found in the objects.
+//! `policy explain`: the verdict, who decides it, and whether the installed rules agree; `policy lint`: what is found in the objects;
+//! `policy matrix`: who reaches whom.
 
 use std::time::Duration;
 
-use integration::lab::{Iptables, Lab};
+use integration::lab::{HELLO_URL, Iptables, Lab};
 use integration::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -66,6 +67,38 @@ fn what_cannot_be_asked_is_refused_by_name() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran}");
         assert!(ran.stderr.starts_with(expected), "{expected}\n{ran}");
     }
+}
+
+#[test]
+fn a_matrix_says_who_reaches_whom_as_real_requests_do() {
+    let lab = Lab::with_lesson(Iptables::Nft);
+    let ran = lab.minipod(&["policy", "matrix"]);
+    let expected = "\
+FROM \\ TO   foo   hello-web   other
+foo         all   all         all
+hello-web   all   all         all
+other       all   -           all
+
+all: every port that was asked for
+-: none of them
+";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{ran}");
+    for (from, reaches) in [("foo", true), ("other", false)] {
+        assert_eq!(lab.wget(from, HELLO_URL).succeeded(), reaches, "{from}");
+    }
+    let ran = lab.minipod(&["policy", "matrix", "-A", "--port", "53/udp", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let is = |pair: &&serde_json::Value| pair["from"]["name"] == "other" && pair["to"]["name"] == "hello-web";
+    let pair = json["pairs"].as_array().into_iter().flatten().find(is).expect("the pair");
+    assert_eq!(
+        pair["ports"][0],
+        serde_json::json!({"port": 53, "protocol": "UDP", "allowed": {"IPv4": false, "IPv6": false}})
+    );
+    let ran = lab.minipod(&["policy", "matrix", "-o", "html"]);
+    assert!(
+        ran.stdout.starts_with("<!DOCTYPE html>") && ran.stdout.contains("<title>other to hello-web: -</title>"),
+        "{ran}"
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `policy`: which policies select which pods, and what that means for each pod.
 //!
-//! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections, [`lint`] finds what is probably
-//! not meant so.
+//! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections, [`matrix`] for all pairs of
+//! pods, [`lint`] finds what is probably not meant so.
 
 mod explain;
 mod isolation;
 mod lint;
+mod matrix;
 
 use clap::Subcommand;
 use k8s_openapi::api::core::v1::Pod;
@@ -50,6 +51,12 @@ enum Command {
     /// The exit code is 1 if there is a warning, and 0 if there are notes only or nothing.
     Lint(lint::Args),
 
+    /// Show who reaches whom, on which ports
+    ///
+    /// Every pod is asked for the ports that its containers declare, and for every one of `--port`, at its own addresses. Shown is
+    /// what the policies say; whether the installed rules agree tells `policy explain`.
+    Matrix(matrix::Args),
+
     /// Tell what a policy says, or what all policies together mean for a pod
     Describe {
         /// A policy's name, or `pod/NAME` [default: all pods of the namespace]
@@ -64,6 +71,7 @@ impl Args {
         match self.command {
             Command::Explain(args) => args.run(context).await,
             Command::Lint(args) => args.run(context).await,
+            Command::Matrix(args) => args.run(context).await,
             Command::List { all_namespaces } => list(&client, context, all_namespaces).await,
             Command::Describe { what: None } => {
                 let pods = pods(&client, Some(context.namespace())).await?;
