@@ -119,17 +119,8 @@ pub(super) async fn run(settings: Settings, hostname: String) -> Result<(), Serv
                     tell(&now(&mut enforcement)).await?;
                     Ok::<(), ServeError>(())
                 };
-                let next_look = match again.await {
-                    Ok(()) => {
-                        tracing::warn!("the Node or the service of the cluster DNS was deleted; made it again");
-                        Duration::ZERO
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the Node or the service of the cluster DNS is missing; trying again");
-                        AGAIN
-                    }
-                };
-                missing.set(self::missing(&client, &settings.node_name, next_look));
+                let after = made_again(again.await);
+                missing.set(self::missing(&client, &settings.node_name, after));
             },
         }
     };
@@ -171,6 +162,20 @@ fn readiness(enforcement: &Enforcement) -> Readiness {
     match enforcement {
         Enforcement::Failing(why) => Readiness::NotEnforcing(why.clone()),
         Enforcement::Awaited | Enforcement::InForce => Readiness::Ready,
+    }
+}
+
+/// Tells what became of a Node that was missing, and says when to look the next time.
+fn made_again(result: Result<(), ServeError>) -> Duration {
+    match result {
+        Ok(()) => {
+            tracing::warn!("the Node or the service of the cluster DNS was deleted; made it again");
+            Duration::ZERO
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the Node or the service of the cluster DNS is missing; trying again");
+            AGAIN
+        }
     }
 }
 
