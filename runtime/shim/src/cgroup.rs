@@ -136,9 +136,9 @@ impl Cgroups {
         known.collect()
     }
 
-    /// Moves this process into the group, in every tree.
-    pub(crate) fn join(&self, group: &str) -> Result<(), CgroupError> {
-        let pid = std::process::id().to_string();
+    /// Moves a process into the group, in every tree.
+    pub(crate) fn place(&self, process: u32, group: &str) -> Result<(), CgroupError> {
+        let pid = process.to_string();
         self.hierarchies.iter().try_for_each(|hierarchy| write(&hierarchy.path(group).join("cgroup.procs"), &pid))
     }
 

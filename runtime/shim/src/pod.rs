@@ -27,9 +27,10 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{CgroupError, Cgroups};
 use crate::cri_log::Stream;
 use crate::executor::{Executor, by_name};
+use crate::helper::Helper;
 use crate::lifecycle::{Action, Lifecycle, Moment, Slot};
 use connection::Connection;
 use containers::Made;
@@ -78,6 +79,17 @@ struct Pod {
     published: Option<State>,
 }
 
+/// Makes the pod's cgroups and moves the shim into its own.
+fn join_cgroup(cgroups: &Cgroups, sandbox: &Sandbox, shim: u32) -> Result<(), CgroupError> {
+    cgroups.ensure(&sandbox.cgroup, &Resources { memory_bytes: None, ..sandbox.resources })?;
+    // Around the containers alone: what they leave in `/dev/shm` must take nothing of the shim's.
+    let memory = Resources { memory_bytes: sandbox.resources.memory_bytes, ..Resources::default() };
+    cgroups.ensure(&containers::group(&sandbox.cgroup), &memory)?;
+    let own = format!("{}/shim", sandbox.cgroup);
+    cgroups.ensure(&own, &Resources::default())?;
+    cgroups.place(shim, &own)
+}
+
 /// What a descriptor in the poll set belongs to.
 #[derive(Debug, Clone, Copy)]
 enum Source {
@@ -109,6 +121,10 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
 
 impl Pod {
     fn new(directory: &Path, sandbox: Sandbox) -> anyhow::Result<Self> {
+        let cgroups = Cgroups::observe()?;
+        // The kernel may let the move wait some ten milliseconds; meanwhile this process makes the rest.
+        let shim = std::process::id();
+        let joining = Helper::start(|| join_cgroup(&cgroups, &sandbox, shim).map(|()| 0).map_err(Into::into))?;
         let signals = setup::take_signals()?;
         let listener = setup::listen()?;
         let shm = setup::isolate(directory, &sandbox)?;
@@ -116,17 +132,10 @@ impl Pod {
         let epoch = Instant::now();
         // netd works while this process makes the rest
         let network = Network::begin(&sandbox, epoch.elapsed());
-        let cgroups = Cgroups::observe()?;
-        cgroups.ensure(&sandbox.cgroup, &Resources { memory_bytes: None, ..sandbox.resources })?;
-        // Around the containers alone: what they leave in `/dev/shm` must take nothing of the shim's.
-        let memory = Resources { memory_bytes: sandbox.resources.memory_bytes, ..Resources::default() };
-        cgroups.ensure(&containers::group(&sandbox.cgroup), &memory)?;
-        let own = format!("{}/shim", sandbox.cgroup);
-        cgroups.ensure(&own, &Resources::default())?;
-        cgroups.join(&own)?;
-        setup::shield_from_oom_killer(true);
         let executor = by_name(EXECUTOR, directory)
             .with_context(|| format!("no executor `{EXECUTOR}`; known: {}", crate::executor::KNOWN))?;
+        joining.finish()?;
+        setup::shield_from_oom_killer(true);
         Ok(Self {
             directory: directory.to_owned(),
             start_time: setup::own_start_time()?,
@@ -355,7 +364,8 @@ impl Pod {
         for container in self.sandbox.init_containers.iter().chain(&self.sandbox.containers) {
             crate::overlay::unmount(&crate::overlay::rootfs_of(container));
         }
-        let removed = self.cgroups.join("/").and_then(|()| self.cgroups.remove(&self.sandbox.cgroup));
+        let removed =
+            self.cgroups.place(std::process::id(), "/").and_then(|()| self.cgroups.remove(&self.sandbox.cgroup));
         if let Err(error) = removed {
             note(&format!("{:#}", anyhow::Error::from(error)));
         }

@@ -147,6 +147,16 @@ impl Effects {
         }
     }
 
+    /// Prepares the kernel for the moves of the shim and its containers into their cgroups, while the shim is being started.
+    pub(super) fn expect_moves(&self) {
+        let cgroups = self.cgroups.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cgroups.hasten_moves() {
+                tracing::debug!(error = with_causes(&error), "the first processes of the pod move slowly");
+            }
+        });
+    }
+
     /// Starts the pod's shim.
     pub(super) async fn start(
         &self,

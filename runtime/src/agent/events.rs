@@ -1,5 +1,10 @@
 //! Events on pods, for people: `Pulling`, `Pulled`, `Created`, `Started`, `BackOff`, `Killing` and their kind. The same event
 //! again raises the count of the first. An event that cannot be written is lost, and nothing waits for it.
+//!
+//! Events are written a moment later, for every write costs the processor as much as a step of a pod's start: the story of a start
+//! is not to slow it down.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
@@ -11,7 +16,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 /// Events that wait to be written; more are dropped.
-const QUEUE: usize = 256;
+const QUEUE: usize = 1024;
+/// How long an event waits for others, and for the pods' starts that they tell of.
+const GATHERED_FOR: Duration = Duration::from_millis(100);
 
 /// Whether an event is bad news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +50,12 @@ impl Recorder {
     pub(super) fn start(client: Client, node: String) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
-            while let Some(event) = waiting.recv().await {
-                write(&client, event).await;
+            let mut gathered = Vec::new();
+            while waiting.recv_many(&mut gathered, QUEUE).await > 0 {
+                tokio::time::sleep(GATHERED_FOR).await;
+                for event in gathered.drain(..) {
+                    write(&client, event).await;
+                }
             }
         });
         Self { queue, node }

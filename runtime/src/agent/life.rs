@@ -293,6 +293,20 @@ impl Life {
         }
     }
 
+    /// Nothing of it has run yet, and nothing has failed.
+    pub(super) fn is_being_made(&self) -> bool {
+        let untouched = match &self.stage {
+            Stage::Preparing { .. } | Stage::Starting => self.images.values().all(|image| image.back_off.is_none()),
+            // What is wrong comes with a message.
+            Stage::Running { state, .. } => state
+                .iter()
+                .flat_map(|state| super::all_containers(state))
+                .all(|container| matches!(&container.phase, Phase::Waiting(why) if why.message.is_empty())),
+            _ => false,
+        };
+        untouched && self.failure().is_none()
+    }
+
     /// Nothing will be started any more.
     pub(super) fn has_ended(&self, want: Want) -> bool {
         match &self.stage {

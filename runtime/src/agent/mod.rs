@@ -74,6 +74,9 @@ pub struct Config {
     pub shim: PathBuf,
 }
 
+/// So long it is not written that a pod is being made: most run by then, and every write costs the processor as much as a step of
+/// their start.
+const MADE_WITHIN: Duration = Duration::from_millis(50);
 /// A write to the API that failed is tried again after this time.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -138,6 +141,8 @@ struct Entry {
     /// what the containers' images turned out to be
     images: BTreeMap<String, ImageRef>,
     write: Write,
+    /// that the pod is being made is not worth a write before
+    quiet_until: Duration,
     dirty: bool,
     /// an earlier daemon started its shim
     adopted: bool,
@@ -251,7 +256,11 @@ impl Agent {
             return;
         }
         let logs = self.effects.config.directories.logs().join(&uid);
-        let new = || Entry::new(None, Life::new(&pod, log::count_runs(&logs), Timestamp::now()));
+        let quiet_until = self.now() + MADE_WITHIN;
+        let new = || {
+            let life = Life::new(&pod, log::count_runs(&logs), Timestamp::now());
+            Entry { quiet_until, ..Entry::new(None, life) }
+        };
         let entry = self.pods.entry(uid).or_insert_with(new);
         if entry.pod.as_ref().is_none_or(|known| version(known) <= version(&pod)) {
             entry.pod = Some(Arc::new(pod));
@@ -344,15 +353,14 @@ impl Agent {
     fn write_status(&mut self, uid: &str, want: Want, now: Duration) {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         let changes = entry.changes(&self.node_ips, want);
-        let may_write = match entry.write {
-            Write::Idle => true,
-            Write::Underway => false,
-            Write::NotBefore(at) => at <= now,
+        let quiet_until =
+            if want == Want::Run && entry.life.is_being_made() { entry.quiet_until } else { Duration::ZERO };
+        let not_before = match entry.write {
+            Write::Idle | Write::Underway => quiet_until,
+            Write::NotBefore(at) => at.max(quiet_until),
         };
-        let waits = match entry.write {
-            Write::NotBefore(at) if at > now => Some(at),
-            _ => None,
-        };
+        let may_write = entry.write != Write::Underway && not_before <= now;
+        let waits = (entry.write != Write::Underway).then_some(not_before);
         if changes.is_empty() && may_write {
             entry.write = Write::Idle;
         }
@@ -370,7 +378,16 @@ impl Agent {
 
 impl Entry {
     fn new(pod: Option<Arc<Pod>>, life: Life) -> Self {
-        Self { pod, life, images: BTreeMap::new(), write: Write::Idle, dirty: true, adopted: false, due: None }
+        Self {
+            pod,
+            life,
+            images: BTreeMap::new(),
+            write: Write::Idle,
+            quiet_until: Duration::ZERO,
+            dirty: true,
+            adopted: false,
+            due: None,
+        }
     }
 
     /// What the pod's status must change to say how it is.
@@ -437,6 +454,7 @@ fn perform(effects: &Arc<Effects>, sender: &mpsc::UnboundedSender<Message>, uid:
             let Some(pod) = pod else { return };
             let record = Record { run: entry.life.run(), past: entry.life.past().clone(), process: None };
             let images = entry.images.clone();
+            effects.expect_moves();
             tokio::spawn(async move {
                 tracing::info!(pod = %pod_name(&pod), run = record.run, "starting pod");
                 match effects.start(&pod, images, record).await {

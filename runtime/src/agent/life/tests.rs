@@ -423,3 +423,29 @@ fn after_a_reboot_a_container_that_succeeded_is_not_run_again_under_on_failure()
     assert_eq!(life(&running).decide(Want::Run, true, at(0)), [Action::EnsureImage { container: "b".into() }]);
     assert!(life(&succeeded).has_ended(Want::Run), "both have succeeded");
 }
+
+#[test]
+fn a_pod_is_being_made_until_something_of_it_runs_or_fails() {
+    let mut life = Life::new(&pod("Always"), 0, wall());
+    assert!(life.is_being_made());
+    let failure = || Failure { reason: "ErrImagePull".into(), message: "no".into() };
+    let mut without_image = life.clone();
+    without_image.apply(Event::ImageFailed { container: "a".into(), failure: failure() }, at(0), wall());
+    assert!(!without_image.is_being_made());
+
+    let _ = life.decide(Want::Run, true, at(0));
+    ready(&mut life, "a", at(0));
+    let _ = life.decide(Want::Run, true, at(0));
+    life.apply(Event::Started, at(0), wall());
+    assert!(life.is_being_made());
+    let says = |state: State| {
+        let mut life = life.clone();
+        life.apply(Event::State(Box::new(state)), at(0), wall());
+        life.is_being_made()
+    };
+    let waiting = |message: &str| Phase::Waiting(Failure { reason: "w".into(), message: message.into() });
+    assert!(says(state(waiting(""))));
+    assert!(!says(state(waiting("no such program"))));
+    assert!(!says(state(running())));
+    assert!(!says(State { failure: Some(failure()), ..state(waiting("")) }));
+}
