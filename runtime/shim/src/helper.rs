@@ -1,7 +1,7 @@
 //! A short-lived fork of this process that does one piece of work and tells a number or why there is none.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,15 +9,16 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use nix::unistd::{ForkResult, Pid, fork, pipe2, read};
 
 /// Longer messages are cut: a pipe takes so much without a reader.
 const LONGEST_MESSAGE: usize = 4096;
 
-/// A helper at work.
+/// A helper at work. It is waited for when it is dropped: it never works on behind its owner's back.
 #[derive(Debug)]
 pub(crate) struct Helper {
-    pid: Pid,
+    /// until it was waited for
+    pid: Option<Pid>,
     outcome: OwnedFd,
 }
 
@@ -31,7 +32,7 @@ impl Helper {
         // SAFETY: this process has one thread, so the child finds every lock free.
         let forked = unsafe { fork() }?;
         match forked {
-            ForkResult::Parent { child } => Ok(Self { pid: child, outcome }),
+            ForkResult::Parent { child } => Ok(Self { pid: Some(child), outcome }),
             ForkResult::Child => {
                 let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the helper panicked".into()));
                 // nobody is left to hear that nobody listens
@@ -42,8 +43,8 @@ impl Helper {
     }
 
     /// Waits for its end and takes what it told.
-    pub(crate) fn finish(self) -> io::Result<i32> {
-        while let Err(Errno::EINTR) = waitpid(self.pid, None) {}
+    pub(crate) fn finish(mut self) -> io::Result<i32> {
+        self.wait();
         // The new process may hold the pipe's other end, so there need not be an end to read to; all that comes is there now.
         let mut ready = [PollFd::new(self.outcome.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::ZERO)?;
@@ -51,12 +52,23 @@ impl Helper {
             return Err(io::Error::other("the helper ended without a word"));
         }
         let mut told = vec![0; LONGEST_MESSAGE];
-        let length = File::from(self.outcome).read(&mut told)?;
+        let length = read(&self.outcome, &mut told)?;
         match std::str::from_utf8(&told[..length]).unwrap_or_default().split_once(' ') {
             Some(("made", number)) => number.parse().map_err(io::Error::other),
             Some((_, why)) => Err(io::Error::other(why.to_owned())),
             None => Err(io::Error::other("the helper ended without a word")),
         }
+    }
+
+    fn wait(&mut self) {
+        let Some(pid) = self.pid.take() else { return };
+        while let Err(Errno::EINTR) = waitpid(pid, None) {}
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.wait();
     }
 }
 

@@ -123,8 +123,8 @@ impl Pod {
     fn new(directory: &Path, sandbox: Sandbox) -> anyhow::Result<Self> {
         let cgroups = Cgroups::observe()?;
         // The kernel may let the move wait some ten milliseconds; meanwhile this process makes the rest.
-        let shim = std::process::id();
-        let joining = Helper::start(|| join_cgroup(&cgroups, &sandbox, shim).map(|()| 0).map_err(Into::into))?;
+        let own = std::process::id();
+        let joining = Helper::start(|| join_cgroup(&cgroups, &sandbox, own).map(|()| 0).map_err(Into::into))?;
         let signals = setup::take_signals()?;
         let listener = setup::listen()?;
         let shm = setup::isolate(directory, &sandbox)?;
