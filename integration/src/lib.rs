@@ -4,6 +4,7 @@
 //! the ones that a test gives it. A lab removes everything that it made when it is dropped, also when the test failed, and
 //! prints what it looked like at that moment.
 
+pub mod api;
 pub mod bench;
 pub mod fixture;
 pub mod inventory;

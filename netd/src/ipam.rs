@@ -5,17 +5,15 @@
 //! reaches a new one (`docs/datapath.md`, "Addresses are not reused in a hurry").
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use minipod_model::IpFamily;
+use minipod_model::range::{NODE_NUMBER, nth};
 
 /// How long a released address stays unused at least.
 pub const QUARANTINE: Duration = Duration::from_secs(60);
-
-/// The host number that no pod gets: the node's own address in its range, for VXLAN and for a host without any address.
-const NODE_NUMBER: u32 = 1;
 
 /// Released numbers of a range that are remembered beyond their quarantine.
 const MEMORY: usize = 8192;
@@ -243,12 +241,6 @@ impl Ipam {
     }
 }
 
-/// The node's own address in its range; pods never get it.
-#[must_use]
-pub fn node_address(range: IpNet) -> IpAddr {
-    offset(range, NODE_NUMBER)
-}
-
 /// A number that is free in all of `pools`: first one that was not given since the start, from the cursor on; then the one released
 /// longest ago.
 fn pick(pools: &[&Pool], cursor: u32, taken: &Taken, now: Duration) -> Option<u32> {
@@ -294,7 +286,7 @@ impl Pool {
     }
 
     fn address(&self, number: u32) -> IpAddr {
-        offset(self.range, number)
+        nth(self.range, number)
     }
 
     /// The number of an address that a pod may have.
@@ -348,20 +340,15 @@ impl Pool {
     }
 }
 
-fn offset(range: IpNet, number: u32) -> IpAddr {
-    match range.network() {
-        IpAddr::V4(base) => Ipv4Addr::from(u32::from(base).saturating_add(number)).into(),
-        IpAddr::V6(base) => Ipv6Addr::from(u128::from(base).saturating_add(u128::from(number))).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use super::{Ipam, IpamError, QUARANTINE, Taken, node_address};
+    use minipod_model::range::node_address;
+
+    use super::{Ipam, IpamError, QUARANTINE, Taken};
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

@@ -10,6 +10,7 @@ pub mod facts;
 pub mod hostnet;
 pub mod ipam;
 pub mod links;
+pub mod nodes;
 pub mod options;
 pub mod policy_document;
 mod released;
@@ -21,7 +22,7 @@ pub mod versions;
 pub mod watch;
 
 pub use netd_dataplane::facts::{MarkBits, MarkBitsError};
-pub use options::{Iptables, Options};
+pub use options::{Iptables, Options, Routing};
 pub use start::{Netd, StartError, check, reset};
 
 /// What caused an error, outermost first.

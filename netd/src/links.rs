@@ -10,10 +10,10 @@ use minipod_model::hash::short_hash;
 pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// Ethernet's, where no uplink says otherwise.
-const DEFAULT_MTU: u32 = 1500;
+pub(crate) const DEFAULT_MTU: u32 = 1500;
 
 /// The least that IPv6 works with (RFC 8200, section 5).
-const LEAST_MTU: u32 = 1280;
+pub(crate) const LEAST_MTU: u32 = 1280;
 
 /// Whether `name` can name an interface inside a pod (`dev_valid_name`, `net/core/dev.c`).
 #[must_use]
@@ -34,7 +34,8 @@ pub fn pod_mac(link: &LinkName) -> Mac {
     mac_of(&[link.as_str(), "pod"])
 }
 
-fn mac_of(parts: &[&str]) -> Mac {
+/// A locally administered address made from these words.
+pub(crate) fn mac_of(parts: &[&str]) -> Mac {
     let digits = short_hash(parts.iter().copied(), 12);
     let mut bytes = [0; 6];
     for (index, byte) in bytes.iter_mut().enumerate() {
@@ -65,17 +66,7 @@ mod tests {
     use super::{compute_mtu, host_mac, is_valid_ifname, pod_mac};
 
     fn link(index: u32, mtu: u32) -> Link {
-        Link {
-            index,
-            name: format!("l{index}"),
-            mtu,
-            mac: None,
-            up: true,
-            loopback: false,
-            kind: None,
-            peer_index: None,
-            sends: true,
-        }
+        Link { index, name: format!("l{index}"), mtu, up: true, sends: true, ..Link::default() }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Options {
     pub accept_past_host_firewall: bool,
     /// `--pod-to-node allow` (semantics, ruling 8)
     pub pod_to_node: bool,
+    /// `--routing`
+    pub routing: Routing,
     /// the mark bits that the rules use
     pub marks: MarkBits,
     /// whether the API server sends a watch a bookmark as soon as something else is written, as Minipod's does: then an attach
@@ -47,6 +49,20 @@ pub enum Iptables {
     Nft,
     /// iptables-legacy
     Legacy,
+}
+
+/// How packets reach the pods of other nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// by a route where the node is on a link of this one, else by VXLAN
+    #[default]
+    Auto,
+    /// by a route; not at all where the node is not on a link
+    Direct,
+    /// by VXLAN
+    Vxlan,
+    /// something else routes them
+    None,
 }
 
 impl Options {

@@ -173,7 +173,7 @@ fn collides(range: IpNet, route: &Route, own: &[IpAddr]) -> bool {
 }
 
 /// As the kernel lists it.
-fn normal(route: Route) -> Route {
+pub(crate) fn normal(route: Route) -> Route {
     match route.family() {
         IpFamily::V4 => route,
         IpFamily::V6 => route.metric(IPV6_METRIC),

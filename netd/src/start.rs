@@ -123,8 +123,17 @@ impl Netd {
         let facts = facts::gather(options, &host);
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
         let revoker = Revoker::start().map_err(StartError::Thread)?;
-        let (engine, mut enforcement) =
-            Engine::new(Parts { policy, facts, dataplane, attacher, host, publish, revoker, clock });
+        let (engine, mut enforcement) = Engine::new(Parts {
+            policy,
+            facts,
+            dataplane,
+            attacher,
+            host,
+            routing: options.routing,
+            publish,
+            revoker,
+            clock,
+        });
         let (handle, commands) = Handle::channel();
         let thread = thread::Builder::new()
             .name("netd-engine".into())

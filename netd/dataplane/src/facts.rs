@@ -19,6 +19,21 @@ pub struct NodeFacts {
     pub host_firewall: HostFirewall,
     /// `--pod-to-node`
     pub pod_to_node: PodToNode,
+    /// VXLAN, as long as pods of other nodes are reached by it
+    pub vxlan: Option<VxlanFacts>,
+}
+
+/// What is spoken between nodes, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VxlanFacts {
+    /// this node's address in the underlay, the only one at which VXLAN is taken in
+    pub local: IpAddr,
+    /// the nodes from which it is taken in, by their addresses in the underlay
+    pub peers: BTreeSet<IpAddr>,
+    /// the ranges that inner sources lie in
+    pub ranges: BTreeSet<IpNet>,
+    /// all addresses of all nodes: to none of them may a pod speak VXLAN
+    pub node_addresses: BTreeSet<IpAddr>,
 }
 
 impl NodeFacts {
@@ -40,7 +55,7 @@ impl NodeFacts {
 /// The part of [`NodeFacts`] that each family has. Addresses and ranges of the other family are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FamilyFacts {
-    /// addresses of the node itself; no rule needs them as long as there is no VXLAN
+    /// addresses of the node itself; no rule needs them
     pub node_addresses: BTreeSet<IpAddr>,
     /// the range that this node's pods have their addresses from; what leaves the cluster from it is masqueraded
     pub node_pod_cidr: Option<IpNet>,

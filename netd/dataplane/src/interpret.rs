@@ -30,8 +30,10 @@ pub struct State<'a> {
 pub enum Origin {
     /// through a pod's interface
     Pod(LinkName),
-    /// through any other interface but `lo`
+    /// through any other interface but `lo` and the next
     Uplink,
+    /// encapsulated, from another node
+    Vxlan,
     /// from the node itself
     Node,
 }
@@ -188,6 +190,7 @@ impl<'a> State<'a> {
 enum Link {
     Pod(LinkName),
     Loopback,
+    Vxlan,
     Other,
 }
 
@@ -239,6 +242,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             origin => {
                 self.input = Some(match origin {
                     Origin::Pod(link) => Link::Pod(link.clone()),
+                    Origin::Vxlan => Link::Vxlan,
                     _ => Link::Other,
                 });
                 self.hook(Hook::Prerouting)?;
@@ -355,6 +359,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Match::NotOut(interface) => !is_link(self.output.as_ref(), *interface),
             Match::Source(net) => net.contains(&self.packet.source),
             Match::Destination(net) => net.contains(&self.destination),
+            Match::NotDestination(net) => !net.contains(&self.destination),
             Match::Protocol(protocol) => matches!(self.transport, Transport::Port(other, _) if other == *protocol),
             Match::Icmp => self.packet.icmp.is_some(),
             Match::Icmpv6Type(kind) => self.packet.icmp == Some(*kind),
@@ -417,5 +422,6 @@ fn is_link(link: Option<&Link>, interface: Interface) -> bool {
     match interface {
         Interface::AnyPod => matches!(link, Some(Link::Pod(_))),
         Interface::Loopback => matches!(link, Some(Link::Loopback)),
+        Interface::Vxlan => matches!(link, Some(Link::Vxlan)),
     }
 }

@@ -112,6 +112,8 @@ pub enum Match {
     Source(IpNet),
     /// destination address
     Destination(IpNet),
+    /// any other destination address
+    NotDestination(IpNet),
     /// transport protocol
     Protocol(Protocol),
     /// ICMP of the chain's family
@@ -183,6 +185,8 @@ pub enum Interface {
     AnyPod,
     /// `lo`
     Loopback,
+    /// what came encapsulated from another node
+    Vxlan,
 }
 
 /// A state of connection tracking (`ctstate` in iptables-extensions(8)).

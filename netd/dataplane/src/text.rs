@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use minipod_model::hash::short_hash;
-use minipod_model::link::POD_LINK_PREFIX;
+use minipod_model::link::{POD_LINK_PREFIX, VXLAN_LINK};
 use minipod_model::{IpFamily, Protocol};
 
 use crate::name::ChainName;
@@ -137,6 +137,7 @@ fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
         Match::NotOut(interface) => write!(text, " ! -o {}", interface_name(*interface)),
         Match::Source(net) => write!(text, " -s {net}"),
         Match::Destination(net) => write!(text, " -d {net}"),
+        Match::NotDestination(net) => write!(text, " ! -d {net}"),
         Match::Protocol(_) | Match::Icmp => Ok(()),
         Match::Icmpv6Type(kind) => write!(text, " -m icmp6 --icmpv6-type {kind}"),
         Match::HopLimit(limit) => write!(text, " -m hl --hl-eq {limit}"),
@@ -203,6 +204,7 @@ fn interface_name(interface: Interface) -> String {
     match interface {
         Interface::AnyPod => format!("{POD_LINK_PREFIX}+"),
         Interface::Loopback => "lo".to_owned(),
+        Interface::Vxlan => VXLAN_LINK.to_owned(),
     }
 }
 

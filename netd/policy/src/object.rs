@@ -79,12 +79,16 @@ pub struct Namespace {
 }
 
 /// A Node object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// `metadata.name`
     pub name: String,
-    /// addresses in `status.addresses`; they never enter a peer set (semantics, rulings 7 and 9)
+    /// addresses in `status.addresses`, and the node's own in its pod ranges; they never enter a peer set (semantics, rulings 7 and 9)
     pub addresses: BTreeSet<IpAddr>,
+    /// those of type `InternalIP`, in the order of the object: where other nodes reach it
+    pub internal: Vec<IpAddr>,
+    /// `spec.podCIDRs`, as they are written
+    pub pod_cidrs: Vec<String>,
 }
 
 /// An interface of a sandbox on this node.

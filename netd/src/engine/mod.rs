@@ -7,6 +7,7 @@
 
 mod attachments;
 mod judge;
+mod nodes;
 mod objects;
 mod report;
 
@@ -26,8 +27,10 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::dns::Records;
 use crate::hostnet::HostNet;
+use crate::options::Routing;
 use crate::revoke::{InForce, Revoker};
 use attachments::Answers;
+use nodes::Others;
 use objects::Objects;
 
 /// How often the kernel is compared with what it should be, when nothing else makes the engine look.
@@ -56,6 +59,8 @@ pub struct Parts {
     pub attacher: Attacher,
     /// routes and settings of the node
     pub host: HostNet,
+    /// how pods of other nodes are reached
+    pub routing: Routing,
     /// the cluster DNS, if this node answers for it
     pub publish: Option<Publish>,
     /// cuts live connections
@@ -71,6 +76,7 @@ pub struct Engine {
     dataplane: Dataplane<LinuxKernel>,
     attacher: Attacher,
     host: HostNet,
+    others: Others,
     publish: Option<Publish>,
     /// the cluster DNS answers with older names
     unpublished: bool,
@@ -102,7 +108,7 @@ impl Engine {
     /// The engine, and whether the kernel does what it should.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Enforcement>) {
-        let Parts { policy, facts, dataplane, attacher, host, publish, revoker, clock } = parts;
+        let Parts { policy, facts, dataplane, attacher, host, routing, publish, revoker, clock } = parts;
         let (enforcement, told) = watch::channel(Enforcement::Awaited);
         let now = Instant::now();
         let mut objects = Objects::new(policy);
@@ -114,6 +120,7 @@ impl Engine {
             dataplane,
             attacher,
             host,
+            others: Others::new(routing),
             publish,
             unpublished: false,
             revoker,
@@ -182,6 +189,8 @@ impl Engine {
                 Command::Stop => go_on = false,
             }
         }
+        // Rules first, then what leads to other nodes.
+        look |= self.nodes_differ() && self.follow_nodes();
         let enforced = self.enforce();
         self.finish(answers, &enforced);
         if look {
@@ -339,16 +348,22 @@ impl Engine {
             Ok(repaired) => tracing::warn!(?repaired, "somebody else switched pods' interfaces off; switched on again"),
             Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "interfaces cannot be repaired"),
         }
+        let is_news = self.lead_to_nodes();
         match self.host.ensure(&self.attacher.pod_routes()) {
             Ok(repaired) if repaired.is_empty() => {}
             Ok(repaired) => {
                 if let Some(mtu) = repaired.mtu {
                     self.attacher.set_mtu(mtu);
                 }
-                tracing::warn!(?repaired, "routes, addresses or the MTU were not as they must be; repaired");
+                if is_news {
+                    tracing::info!(changes = ?repaired, "routes to other nodes changed");
+                } else {
+                    tracing::warn!(?repaired, "routes, addresses or the MTU were not as they must be; repaired");
+                }
             }
             Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "routes cannot be repaired"),
         }
+        self.forget_vxlan();
     }
 
     /// Makes links anew that others deleted, and releases the interfaces of sandboxes that are gone without a word. Before gate and

@@ -37,6 +37,7 @@ impl Engine {
             "addressesInUse": self.attacher.ipam().in_use(),
             "policies": cluster.policies.len(),
             "problems": problems,
+            "unreached": self.others.problems().collect::<Vec<_>>(),
             "connections": {
                 "cut": revoked.cut,
                 "restored": revoked.restored,

@@ -20,12 +20,12 @@ const DROP_INS: [DropIn; 3] = [
     DropIn {
         reader: "run/NetworkManager",
         path: "run/NetworkManager/conf.d/minipod.conf",
-        contents: "# Written by minipod.\n[keyfile]\nunmanaged-devices+=interface-name:mpod*\n",
+        contents: "# Written by minipod.\n[keyfile]\nunmanaged-devices+=interface-name:mpod*;interface-name:minipod-vxlan\n",
     },
     DropIn {
         reader: "run/systemd/netif",
         path: "run/systemd/network/05-minipod.network",
-        contents: "# Written by minipod.\n[Match]\nName=mpod*\n\n[Link]\nUnmanaged=yes\n",
+        contents: "# Written by minipod.\n[Match]\nName=mpod* minipod-vxlan\n\n[Link]\nUnmanaged=yes\n",
     },
     DropIn {
         reader: "run/systemd/netif",
@@ -64,6 +64,8 @@ fn write(path: &Path, contents: &str) -> io::Result<()> {
 mod tests {
     use std::fs;
 
+    use minipod_model::link::VXLAN_LINK;
+
     use super::{ensure, remove};
 
     #[test]
@@ -75,7 +77,7 @@ mod tests {
         ensure(root.path()).expect("told");
         ensure(root.path()).expect("told already");
         let network = root.path().join("run/systemd/network/05-minipod.network");
-        assert!(fs::read_to_string(&network).expect("written").contains("Name=mpod*"));
+        assert!(fs::read_to_string(&network).expect("written").contains(&format!("Name=mpod* {VXLAN_LINK}\n")));
         assert!(!root.path().join("run/NetworkManager").exists());
         remove(root.path()).expect("removed");
         remove(root.path()).expect("removed already");

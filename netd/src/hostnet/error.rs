@@ -40,6 +40,12 @@ pub enum HostNetError {
         #[source]
         source: RtnlError,
     },
+    /// A link that somebody deleted as soon as it was made.
+    #[error("interface `{link}` is gone again as soon as it was made; is there a program that deletes it?")]
+    Vanished {
+        /// its name
+        link: &'static str,
+    },
     /// A setting.
     #[error("cannot prepare the node for forwarding")]
     Setting(#[from] SysctlError),

@@ -9,6 +9,7 @@ mod error;
 mod forwarding;
 mod own_addresses;
 mod reset;
+mod vxlan;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -16,9 +17,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
-use minipod_kernel::netlink::{Request, Route, Rtnl};
-use minipod_model::IpFamily;
+use minipod_kernel::netlink::{Link, LinkAddress, Request, Route, RouteKind, Rtnl};
 use minipod_model::defaults::ROUTE_PROTOCOL;
+use minipod_model::link::VXLAN_LINK;
+use minipod_model::{IpFamily, LinkName};
 
 pub use error::HostNetError;
 pub use forwarding::{Forwarding, SwitchedOn};
@@ -26,6 +28,7 @@ pub use reset::{Removed, remove_all};
 pub use watch::watch_changes;
 
 use crate::links::{SETTLE, compute_mtu};
+use crate::nodes::{Hop, Hops, Network};
 use crate::routes::{
     LOOPBACK, PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules,
 };
@@ -46,16 +49,18 @@ pub struct HostNet {
     forwarding: SwitchedOn,
     own: OwnFile,
     mtu: u32,
+    /// `None`: the other nodes are not known yet, and what leads to them stays as it is
+    network: Option<Network>,
 }
 
 /// What [`HostNet::ensure`] had to do.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Repaired {
-    /// routes and rules that were missing
+    /// routes, rules, and what belongs to the VXLAN device, that were missing
     pub added: Vec<String>,
-    /// routes and rules of ours that nobody needs any more
+    /// such of ours that nobody needs any more
     pub removed: Vec<String>,
-    /// addresses of the loopback device, added and removed
+    /// addresses of the loopback and of the VXLAN device, added and removed
     pub addresses: usize,
     /// the MTU of pod links changed to this
     pub mtu: Option<u32>,
@@ -89,7 +94,7 @@ impl HostNet {
         let forwarding = Forwarding::open(state_dir, &families)?.because_of_us()?;
         dropins::ensure(Path::new("/"))?;
         let mtu = compute_mtu(&links, &routes);
-        Ok(Self { rtnl, ranges, dns: dns.to_vec(), families, forwarding, own, mtu })
+        Ok(Self { rtnl, ranges, dns: dns.to_vec(), families, forwarding, own, mtu, network: None })
     }
 
     /// The families in which this node has pods; one that the host does not have is left out.
@@ -116,12 +121,42 @@ impl HostNet {
         self.mtu
     }
 
-    /// Makes routes, rules and the loopback device's addresses what they must be for these pods.
+    /// How packets to these addresses leave.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn observe_hops(&mut self, addresses: impl Iterator<Item = IpAddr>) -> Result<Hops, HostNetError> {
+        let links = self.rtnl.links().map_err(HostNetError::List)?;
+        let mut hops = Hops::new();
+        for address in addresses {
+            let route = self.rtnl.route_to(address).map_err(HostNetError::List)?;
+            hops.extend(route.and_then(|route| hop(&route, &links)).map(|hop| (address, hop)));
+        }
+        Ok(hops)
+    }
+
+    /// What leads to other nodes from now on; made by the next [`HostNet::ensure`].
+    pub fn set_network(&mut self, network: Network) {
+        self.network = Some(network);
+    }
+
+    /// Whether the next [`HostNet::ensure`] leaves a VXLAN device there.
+    #[must_use]
+    pub fn keeps_vxlan(&self) -> bool {
+        self.network.as_ref().is_none_or(|network| network.vxlan.is_some())
+    }
+
+    /// Makes routes, rules, the VXLAN device and the loopback device's addresses what they must be for these pods.
     ///
     /// # Errors
     /// The first refusal; the rest was tried.
     pub fn ensure(&mut self, pods: &[PodRoute]) -> Result<Repaired, HostNetError> {
         let mut repaired = Repaired::default();
+        // Where the device cannot be made everything else is done nevertheless.
+        let (device, failed) = match self.ensure_vxlan(&mut repaired) {
+            Ok(device) => (device, None),
+            Err(error) => (None, Some(error)),
+        };
         let links = self.rtnl.links().map_err(HostNetError::List)?;
         let present = list_routes(&mut self.rtnl, &IpFamily::ALL)?;
         let mtu = compute_mtu(&links, &present);
@@ -133,8 +168,13 @@ impl HostNet {
         // A pod whose link is gone has no route; its attachment is released by whoever made it.
         let reachable: Vec<PodRoute> =
             pods.iter().filter(|pod| links.iter().any(|link| link.index == pod.link)).copied().collect();
-        self.ensure_routes(&mut repaired, &reachable, &present)?;
-        Ok(repaired)
+        self.ensure_routes(&mut repaired, &reachable, device, &present)?;
+        failed.map_or(Ok(repaired), Err)
+    }
+
+    fn ensure_vxlan(&mut self, repaired: &mut Repaired) -> Result<Option<u32>, HostNetError> {
+        let Some(network) = &self.network else { return Ok(None) };
+        vxlan::ensure(&mut self.rtnl, network.vxlan.as_ref(), &self.families, repaired)
     }
 
     fn ensure_addresses(&mut self, repaired: &mut Repaired, loopback_is_up: bool) -> Result<(), HostNetError> {
@@ -142,7 +182,7 @@ impl HostNet {
         let wanted =
             own_addresses::compute(&self.dns, &self.ranges.node, &self.families, &present, &self.own.addresses);
         let mut requests = own_addresses::changes(&wanted, &present, &self.own.addresses);
-        repaired.addresses = requests.len();
+        repaired.addresses += requests.len();
         if !loopback_is_up {
             requests.insert(0, Request::set_up(LOOPBACK));
         }
@@ -162,9 +202,16 @@ impl HostNet {
         &mut self,
         repaired: &mut Repaired,
         pods: &[PodRoute],
+        device: Option<u32>,
         present: &[Route],
     ) -> Result<(), HostNetError> {
-        let routes = diff_routes(&compile_routes(&self.ranges, pods, self.mtu), present);
+        let mut wanted = compile_routes(&self.ranges, pods, self.mtu);
+        wanted.extend(self.network.iter().flat_map(|network| network.routes(device)));
+        let mut routes = diff_routes(&wanted, present);
+        if self.network.is_none() {
+            // Of ours only those to other nodes have a next hop.
+            routes.remove.retain(|route| route.via.is_none());
+        }
         let mut listed = Vec::new();
         for family in IpFamily::ALL {
             listed.extend(self.rtnl.rules(family).map_err(HostNetError::List)?);
@@ -181,6 +228,17 @@ impl HostNet {
         repaired.removed.extend(rules.remove.iter().map(|rule| format!("rule to {}", rule.destination)));
         self.rtnl.send(requests).map_err(|source| HostNetError::Change { what: "set the node's routes", source })
     }
+}
+
+/// How packets leave by a route; `None` where it leads to this host itself, to pods, or nowhere.
+fn hop(route: &Route, links: &[Link]) -> Option<Hop> {
+    let link = links.iter().find(|link| route.link == Some(link.index))?;
+    let is_ours = link.name == VXLAN_LINK || LinkName::parse(&link.name).is_some();
+    let leaves = route.kind == RouteKind::Unicast && !link.loopback && !is_ours;
+    // What a default route without a next hop leads to is at the far end of a tunnel or dial-up link, not known to be on it.
+    let on_link = route.via.is_none() && route.destination.prefix_len() > 0;
+    let mtu = route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+    leaves.then_some(Hop { link: link.index, on_link, mtu })
 }
 
 /// Every address of this machine's own.
@@ -226,8 +284,10 @@ pub fn check_ranges(state_dir: &Path, ranges: &Ranges) -> Result<(), HostNetErro
 
 fn judge_ranges(rtnl: &mut Rtnl, ranges: &Ranges, routes: &[Route], own: &OwnFile) -> Result<(), HostNetError> {
     let present = rtnl.addresses(None).map_err(HostNetError::List)?;
-    let given = present.iter().filter(|a| own_addresses::is_ours(a, &own.addresses)).map(|a| a.net.addr());
     let links = rtnl.links().map_err(HostNetError::List)?;
+    let device = links.iter().find(|link| link.name == VXLAN_LINK).map(|link| link.index);
+    let is_given = |a: &&LinkAddress| own_addresses::is_ours(a, &own.addresses) || Some(a.link) == device;
+    let given = present.iter().filter(is_given).map(|a| a.net.addr());
     Ok(check_overlap(ranges, routes, &given.collect::<Vec<_>>(), &links)?)
 }
 

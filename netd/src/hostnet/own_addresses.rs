@@ -10,9 +10,9 @@ use minipod_kernel::file::{Durability, ensure_removed, read_if_present, write_at
 use minipod_kernel::netlink::{AddressFlag, LinkAddress, Request};
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
+use minipod_model::range::node_address;
 
 use super::HostNetError;
-use crate::ipam::node_address;
 use crate::routes::LOOPBACK;
 
 /// `RT_SCOPE_UNIVERSE`

@@ -5,6 +5,7 @@ use std::path::Path;
 use minipod_kernel::netlink::{Link, Request, Rtnl};
 use minipod_kernel::sysctl::Journal;
 use minipod_model::defaults::ROUTE_PROTOCOL;
+use minipod_model::link::VXLAN_LINK;
 use minipod_model::{IpFamily, LinkName};
 
 use super::own_addresses::{OwnFile, is_ours};
@@ -15,6 +16,8 @@ use super::{ADDRESSES_FILE, HostNetError, JOURNAL_FILE, dropins};
 pub struct Removed {
     /// interfaces of pods
     pub links: usize,
+    /// the VXLAN device
+    pub tunnels: usize,
     /// routes and routing rules
     pub routes: usize,
     /// addresses of the loopback device
@@ -31,14 +34,19 @@ pub struct Removed {
 pub fn remove_all(state_dir: &Path) -> Result<Removed, HostNetError> {
     let mut rtnl = Rtnl::open()?;
     let mut removed = Removed::default();
-    let ours = |link: &Link| LinkName::parse(&link.name).is_some();
-    let links: Vec<u32> =
-        rtnl.links().map_err(HostNetError::List)?.iter().filter(|l| ours(l)).map(|l| l.index).collect();
-    removed.links = links.len();
+    let is_pods = |link: &&Link| LinkName::parse(&link.name).is_some();
+    let is_tunnel = |link: &&Link| link.name == VXLAN_LINK;
+    let present = rtnl.links().map_err(HostNetError::List)?;
+    (removed.links, removed.tunnels) =
+        (present.iter().filter(is_pods).count(), present.iter().filter(is_tunnel).count());
+    let ours = present.iter().filter(|link| is_pods(link) || is_tunnel(link));
+    let links: Vec<u32> = ours.map(|link| link.index).collect();
     if !links.is_empty() {
-        let failures = rtnl.remove_links(&links).map_err(|source| refused("delete the pods' interfaces", source))?;
+        let failures = rtnl
+            .remove_links(&links)
+            .map_err(|source| refused("delete the pods' interfaces and the VXLAN device", source))?;
         if let Some(source) = failures.into_iter().next() {
-            return Err(refused("delete the pods' interfaces", source));
+            return Err(refused("delete the pods' interfaces and the VXLAN device", source));
         }
     }
     let mut requests = Vec::new();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use minipod_kernel::netlink::{
-    AddressFlag, Ipv4Setting, MAIN_TABLE, Mac, NetworkChange, NetworkChanges, Request, Route, RouteKind, Rtnl, Rule,
-    VethEnd,
+    AddressFlag, Forwarding, Ipv4Setting, Link, MAIN_TABLE, Mac, NetworkChange, NetworkChanges, Request, Route,
+    RouteKind, Rtnl, Rule, VethEnd, Vxlan,
 };
 use minipod_kernel::netns::NetNs;
 use minipod_kernel::sysctl::Sysctl;
@@ -274,4 +274,89 @@ fn changes_are_told_as_they_come() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     namespace().run(|| runtime.block_on(told)).expect("the test");
+}
+
+/// The device, switched on.
+fn vxlan(rtnl: &mut Rtnl, own: Mac, how: &Vxlan) -> Link {
+    rtnl.send(vec![Request::add_vxlan("tunnel", own, 1400, how)]).expect("a device");
+    let link = rtnl.link("tunnel").expect("look up").expect("the device");
+    rtnl.send(vec![Request::set_up(link.index)]).expect("on");
+    link
+}
+
+#[test]
+fn a_vxlan_device_is_listed_as_it_was_made() {
+    namespace()
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            rtnl.send(vec![Request::set_up(1)]).expect("loopback");
+            for local in [ip("192.0.2.1"), ip("2001:db8::1")] {
+                let how = Vxlan { id: 0x6d70, port: 4789, local, learning: false };
+                let link = vxlan(&mut rtnl, mac(9), &how);
+                assert_eq!((link.mac, link.mtu, link.up, link.vxlan), (Some(mac(9)), 1400, false, Some(how)));
+                rtnl.send(vec![Request::set_mtu(link.index, 1350)]).expect("MTU");
+                let link = rtnl.link("tunnel").expect("look up").expect("the device");
+                assert_eq!((link.mtu, link.up, link.kind.as_deref()), (1350, true, Some("vxlan")));
+
+                let far = if local.is_ipv4() { "192.0.2.2" } else { "2001:db8::2" };
+                let entries = [3, 4].map(|n| Forwarding { mac: mac(n), to: ip(far) });
+                rtnl.send(entries.iter().map(|e| Request::set_forwarding(link.index, e)).collect()).expect("entries");
+                let mut found = rtnl.forwardings(link.index).expect("entries");
+                found.sort();
+                assert_eq!(found, entries);
+                let moved =
+                    Forwarding { to: ip(if local.is_ipv4() { "192.0.2.3" } else { "2001:db8::3" }), ..entries[0] };
+                for _ in 0..2 {
+                    rtnl.send(vec![
+                        Request::set_forwarding(link.index, &moved),
+                        Request::remove_forwarding(link.index, &entries[1]),
+                    ])
+                    .expect("changed, or as it was");
+                    assert_eq!(rtnl.forwardings(link.index).expect("entries"), [moved]);
+                }
+                assert_eq!(rtnl.forwardings(1).expect("entries"), []);
+                rtnl.send(vec![Request::remove_link(link.index)]).expect("removed");
+            }
+        })
+        .expect("the test");
+}
+
+#[test]
+fn a_next_hop_can_be_on_a_link_that_no_address_leads_to() {
+    namespace()
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            let how = Vxlan { id: 7, port: 4789, local: ip("127.0.0.1"), learning: false };
+            rtnl.send(vec![Request::set_up(1)]).expect("loopback");
+            let link = vxlan(&mut rtnl, mac(9), &how).index;
+            for (own, range, hop) in
+                [("10.1.0.1/32", "10.1.1.0/24", "10.1.1.1"), ("fd00:1::1/128", "fd00:1:0:1::/64", "fd00:1:0:1::1")]
+            {
+                let (range, hop) = (net(range), ip(hop));
+                let family = IpFamily::of(hop);
+                let around = IpNet::new(range.addr(), 20).expect("a network").trunc();
+                let route = Route::to_link(range, link, PROTOCOL).via(hop).onlink();
+                let route = if family == IpFamily::V6 { route.metric(1024) } else { route };
+                rtnl.send(vec![
+                    Request::add_address(link, net(own), AddressFlag::Ordinary, PROTOCOL),
+                    Request::replace_route(&Route::unreachable(around, PROTOCOL)),
+                    Request::replace_route(&route),
+                    Request::replace_route(&route),
+                    Request::set_neighbour(link, hop, mac(3)),
+                ])
+                .expect("a route");
+                assert!(rtnl.routes(family).expect("routes").contains(&route));
+                assert_eq!(rtnl.route_to(hop).expect("asked"), Some(route.clone()));
+                let known =
+                    |rtnl: &mut Rtnl| rtnl.neighbours(family).expect("neighbours").iter().any(|n| n.address == hop);
+                assert!(known(&mut rtnl));
+                for _ in 0..2 {
+                    rtnl.send(vec![Request::remove_route(&route), Request::remove_neighbour(link, hop)])
+                        .expect("removed");
+                    assert!(!known(&mut rtnl) && !rtnl.routes(family).expect("routes").contains(&route));
+                }
+            }
+            assert_eq!(rtnl.route_to(ip("198.51.100.1")).expect("asked"), None, "nothing leads there");
+        })
+        .expect("the test");
 }

@@ -28,6 +28,12 @@ pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// `/etc/iproute2/rt_protos` of the common distributions.
 pub const ROUTE_PROTOCOL: u8 = 109;
 
+/// Where VXLAN is spoken between nodes: the port that IANA gave it (RFC 7348, section 8), which firewalls and network cards
+/// know. Linux' own default, 8472, is older than the RFC.
+pub const VXLAN_PORT: u16 = 4789;
+/// The network identifier between nodes: "mp" in ASCII, hardly anybody else's.
+pub const VXLAN_ID: u32 = 0x6d70;
+
 /// Chains of ours begin with this.
 pub const CHAIN_PREFIX: &str = "MP-";
 /// Sets of ours begin with this.

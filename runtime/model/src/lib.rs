@@ -13,6 +13,7 @@ pub mod link;
 pub mod name;
 pub mod port;
 pub mod quantity;
+pub mod range;
 pub mod selector;
 
 pub use family::{Family, IpFamily, V4, V6};

@@ -9,6 +9,9 @@ use crate::hash::short_hash;
 /// Every pod interface on the node begins with this; `iptables` matches them all as `mpod+`.
 pub const POD_LINK_PREFIX: &str = "mpod";
 
+/// The interface by which packets to pods of other nodes are encapsulated, where there is one. No pod's begins like it.
+pub const VXLAN_LINK: &str = "minipod-vxlan";
+
 /// The name of a pod's interface on the node: `mpod` and 11 hexadecimal characters, 15 bytes, the most that the
 /// kernel takes (`IFNAMSIZ`, `include/uapi/linux/if.h`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

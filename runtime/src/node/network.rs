@@ -38,6 +38,7 @@ fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet
         iptables: settings.iptables.into(),
         accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
         pod_to_node: settings.pod_to_node == PodToNode::Allow,
+        routing: settings.routing.into(),
         marks: settings.marks,
         prompt_bookmarks: true,
     }
@@ -48,6 +49,7 @@ pub(super) fn reset(settings: &Settings, done: &mut Done) {
     match netd::reset(&settings.directories.state_dir, settings.iptables.into()) {
         Ok((rules, network)) => {
             done.count(network.links, "pod link", "pod links");
+            done.count(network.tunnels, "VXLAN device", "VXLAN devices");
             done.count(network.routes, "route", "routes");
             done.count(network.addresses, "node address", "node addresses");
             done.count(rules.jumps, "jump", "jumps");

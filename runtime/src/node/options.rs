@@ -170,6 +170,10 @@ pub struct Options {
     #[arg(long, value_name = "BITS", default_value_t = defaults::NODE_CIDR_MASK_V6)]
     pub node_cidr_mask_ipv6: u8,
 
+    /// This node's share of the cluster range, one per family, comma separated [default: the first that no Node object has]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub pod_cidr: Vec<IpNet>,
+
     /// Cluster IPs of services, one range per family, comma separated
     #[arg(long, env = "MINIPOD_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',',
           default_values_t = [net(defaults::SERVICE_CIDR_V4), net(defaults::SERVICE_CIDR_V6)])]
@@ -186,6 +190,11 @@ pub struct Options {
     /// Whether a pod's traffic to this node follows its egress policy
     #[arg(long, value_enum, default_value_t = PodToNode::Enforce)]
     pub pod_to_node: PodToNode,
+
+    /// How packets reach the pods of other nodes: `auto` by a route where the node is on a link of this one, else by VXLAN; `none`
+    /// where something else routes them
+    #[arg(long, value_enum, default_value_t = Routing::Auto)]
+    pub routing: Routing,
 
     /// Bits of the packet mark that our rules use while they look at a packet, e.g. where another program has these
     #[arg(long, value_name = "MASK", value_parser = bits, default_value = "0xffff0000")]
@@ -247,6 +256,30 @@ pub enum PodToNode {
     Allow,
 }
 
+/// How packets reach the pods of other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Routing {
+    /// by a route where the node is on a link of this one, else by VXLAN
+    Auto,
+    /// by a route; not at all where the node is not on a link
+    Direct,
+    /// by VXLAN
+    Vxlan,
+    /// not by Minipod
+    None,
+}
+
+impl From<Routing> for netd::Routing {
+    fn from(routing: Routing) -> Self {
+        match routing {
+            Routing::Auto => Self::Auto,
+            Routing::Direct => Self::Direct,
+            Routing::Vxlan => Self::Vxlan,
+            Routing::None => Self::None,
+        }
+    }
+}
+
 /// Options that make sense together.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -264,6 +297,8 @@ pub struct Settings {
     pub node_mask_v4: u8,
     /// prefix length of the node's IPv6 range
     pub node_mask_v6: u8,
+    /// given ranges of the node; of a family without one the first free range
+    pub pod_cidrs: Vec<IpNet>,
     /// cluster IPs, IPv4
     pub service_v4: Option<Ipv4Net>,
     /// cluster IPs, IPv6
@@ -274,6 +309,8 @@ pub struct Settings {
     pub host_firewall: HostFirewall,
     /// what a pod may send to its node
     pub pod_to_node: PodToNode,
+    /// how pods of other nodes are reached
+    pub routing: Routing,
     /// mark bits of the rules
     pub marks: MarkBits,
     /// absolute below each controller's root, e.g. `/minipod`
@@ -311,6 +348,7 @@ impl Options {
         check_overlap(&self.cluster_cidr, &self.service_cidr)?;
         check_mask("--node-cidr-mask-ipv4", self.node_cidr_mask_ipv4, cluster_v4.map(|n| n.prefix_len()), 30)?;
         check_mask("--node-cidr-mask-ipv6", self.node_cidr_mask_ipv6, cluster_v6.map(|n| n.prefix_len()), 120)?;
+        self.check_pod_cidrs()?;
         check_service_size(service_v4.map(IpNet::V4))?;
         check_service_size(service_v6.map(IpNet::V6))?;
         check_node_ips(&self.node_ip)?;
@@ -322,16 +360,40 @@ impl Options {
             cluster_v6,
             node_mask_v4: self.node_cidr_mask_ipv4,
             node_mask_v6: self.node_cidr_mask_ipv6,
+            pod_cidrs: self.pod_cidr.clone(),
             service_v4,
             service_v6,
             iptables: self.iptables,
             host_firewall: self.host_firewall,
             pod_to_node: self.pod_to_node,
+            routing: self.routing,
             marks: self.checked_marks()?,
             cgroup_parent: check_cgroup(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
             registries: self.registries.clone(),
             log: self.log.clone(),
         })
+    }
+
+    fn check_pod_cidrs(&self) -> Result<(), OptionsError> {
+        let flag = "--pod-cidr";
+        if self.pod_cidr.is_empty() {
+            return Ok(());
+        }
+        per_family(flag, &self.pod_cidr)?;
+        for net in &self.pod_cidr {
+            let wrong = |problem, next| Err(OptionsError { flag, value: net.to_string(), problem, next });
+            let mask = if net.addr().is_ipv4() { self.node_cidr_mask_ipv4 } else { self.node_cidr_mask_ipv6 };
+            if !self.cluster_cidr.iter().any(|cluster| cluster.contains(net)) {
+                return wrong("not in `--cluster-cidr`", "give a part of the cluster's range");
+            }
+            if net.prefix_len() != mask {
+                return wrong(
+                    "not as wide as `--node-cidr-mask-ipv4` or `-ipv6` says",
+                    "give a range with that prefix length, or that option as well",
+                );
+            }
+        }
+        Ok(())
     }
 
     fn checked_marks(&self) -> Result<MarkBits, OptionsError> {
@@ -533,6 +595,15 @@ pub(super) mod tests {
         refused(
             &["--service-cidr", "10.244.8.0/24"],
             "`--service-cidr 10.244.8.0/24`: overlaps `--cluster-cidr`; give two ranges that share no address",
+        );
+        refused(
+            &["--pod-cidr", "10.1.0.0/24"],
+            "`--pod-cidr 10.1.0.0/24`: not in `--cluster-cidr`; give a part of the cluster's range",
+        );
+        refused(
+            &["--pod-cidr", "10.244.0.0/20"],
+            "`--pod-cidr 10.244.0.0/20`: not as wide as `--node-cidr-mask-ipv4` or `-ipv6` says; give a range with that prefix length, or \
+             that option as well",
         );
         refused(
             &["--node-cidr-mask-ipv4", "12"],

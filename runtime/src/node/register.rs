@@ -44,6 +44,27 @@ pub enum RegisterError {
         /// its value
         mask: u8,
     },
+    /// the store knows this node with another range than is given
+    #[error(
+        "node `{node}` has the pod range `{stored}`, not `--pod-cidr {given}`: leave the option out, or remove everything with \
+         `minipod node reset --yes`"
+    )]
+    OtherPodCidr {
+        /// the node
+        node: String,
+        /// in the store
+        stored: IpNet,
+        /// as configured
+        given: IpNet,
+    },
+    /// the range is another node's
+    #[error("`--pod-cidr {range}` of node `{node}` overlaps the range of another Node: give one that is free")]
+    Taken {
+        /// the node
+        node: String,
+        /// the range
+        range: IpNet,
+    },
     /// the store knows this node with another service range
     #[error(
         "node `{node}` has the service range `{stored}`, which is not in `--service-cidr` {given:?}: its services and pods keep addresses \
@@ -210,6 +231,16 @@ fn pod_cidrs(node: &Node) -> Vec<IpNet> {
 }
 
 fn check_ranges(ranges: Vec<IpNet>, settings: &Settings) -> Result<Vec<IpNet>, RegisterError> {
+    for given in &settings.pod_cidrs {
+        let of_family = |stored: &&IpNet| stored.addr().is_ipv4() == given.addr().is_ipv4();
+        if let Some(stored) = ranges.iter().find(of_family).filter(|stored| *stored != given) {
+            return Err(RegisterError::OtherPodCidr {
+                node: settings.node_name.clone(),
+                stored: *stored,
+                given: *given,
+            });
+        }
+    }
     let cluster: Vec<IpNet> =
         settings.cluster_v4.map(IpNet::V4).into_iter().chain(settings.cluster_v6.map(IpNet::V6)).collect();
     for stored in &ranges {
@@ -227,17 +258,23 @@ fn check_ranges(ranges: Vec<IpNet>, settings: &Settings) -> Result<Vec<IpNet>, R
 
 fn choose_ranges(settings: &Settings, taken: &[IpNet]) -> Result<Vec<IpNet>, RegisterError> {
     let free = |candidate: &IpNet| !taken.iter().any(|t| t.contains(candidate) || candidate.contains(t));
+    let given = |v4: bool| settings.pod_cidrs.iter().copied().find(|net| net.addr().is_ipv4() == v4);
+    if let Some(range) = settings.pod_cidrs.iter().find(|given| !free(given)) {
+        return Err(RegisterError::Taken { node: settings.node_name.clone(), range: *range });
+    }
     let exhausted = |cluster: IpNet, mask| RegisterError::Exhausted { node: settings.node_name.clone(), cluster, mask };
     let mut ranges = Vec::new();
     if let Some(cluster) = settings.cluster_v4 {
         let mask = settings.node_mask_v4;
         let subnets = cluster.subnets(mask).into_iter().flatten().map(|net: Ipv4Net| IpNet::V4(net));
-        ranges.push(subnets.into_iter().find(free).ok_or_else(|| exhausted(cluster.into(), mask))?);
+        let range = given(true).or_else(|| subnets.into_iter().find(free));
+        ranges.push(range.ok_or_else(|| exhausted(cluster.into(), mask))?);
     }
     if let Some(cluster) = settings.cluster_v6 {
         let mask = settings.node_mask_v6;
         let subnets = cluster.subnets(mask).into_iter().flatten().map(|net: Ipv6Net| IpNet::V6(net));
-        ranges.push(subnets.into_iter().find(free).ok_or_else(|| exhausted(cluster.into(), mask))?);
+        let range = given(false).or_else(|| subnets.into_iter().find(free));
+        ranges.push(range.ok_or_else(|| exhausted(cluster.into(), mask))?);
     }
     Ok(ranges)
 }
@@ -350,6 +387,19 @@ mod tests {
         assert_eq!(first, nets(&["10.244.0.0/24", "fd00:10:244::/64"]));
         let second = choose_ranges(&settings, &first).expect("free");
         assert_eq!(second, nets(&["10.244.1.0/24", "fd00:10:244:1::/64"]));
+    }
+
+    #[test]
+    fn a_node_takes_the_ranges_that_it_is_given_and_keeps_them() {
+        let given = settings(&["--pod-cidr", "10.244.7.0/24"]);
+        let ranges = choose_ranges(&given, &[]).expect("free");
+        assert_eq!(ranges, nets(&["10.244.7.0/24", "fd00:10:244::/64"]));
+        check_ranges(ranges.clone(), &given).expect("the same");
+        check_ranges(ranges.clone(), &settings(&[])).expect("nothing is given");
+        let error = check_ranges(ranges.clone(), &settings(&["--pod-cidr", "10.244.8.0/24"])).expect_err("another");
+        assert!(matches!(error, RegisterError::OtherPodCidr { .. }), "{error}");
+        let error = choose_ranges(&given, &ranges).expect_err("taken");
+        assert!(matches!(error, RegisterError::Taken { .. }), "{error}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Compiler<'_> {
             input.push(Rule::new(vec![Match::In(Interface::AnyPod)], Target::Accept));
             let own = |dns| Rule::new(vec![Match::In(Interface::Loopback), to_host(dns)], Target::Accept);
             input.extend(facts.cluster_dns.map(own));
+            input.extend(self.vxlan_accepted());
         }
         self.filter_chain(Hook::Input, "INPUT", input);
 

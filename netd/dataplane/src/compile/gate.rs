@@ -65,7 +65,11 @@ impl Compiler<'_> {
             self.chain(Table::Raw, icmp, Chain::new(discovery));
         }
         self.chain(Table::Raw, from.clone(), Chain::new(rules));
-        self.jump(Table::Raw, Hook::Prerouting, vec![Match::In(Interface::AnyPod)], from);
+        // Only one jump can be the first.
+        match self.facts.vxlan {
+            Some(_) => self.vxlan_gate(&from),
+            None => self.jump(Table::Raw, Hook::Prerouting, vec![Match::In(Interface::AnyPod)], from),
+        }
     }
 
     fn gate_to_pods(&mut self, gate: &SetName) {

@@ -59,7 +59,9 @@ impl Compiler<'_> {
         let from = Match::In(Interface::AnyPod);
         let to = Match::Out(Interface::AnyPod);
         let enter = |m: &Match| Rule::new(vec![m.clone()], Target::Goto(verdict.clone()));
-        self.chain(Table::Mangle, forward.clone(), Chain::new(vec![enter(&from), enter(&to)]));
+        let mut entry = Vec::from_iter(self.vxlan_from_pods());
+        entry.extend([enter(&from), enter(&to)]);
+        self.chain(Table::Mangle, forward.clone(), Chain::new(entry));
 
         let mut rules = self.before_policy();
         // The interface of the source's registration is the one that the packet leaves by: a pod to itself (ruling 11).
@@ -76,7 +78,7 @@ impl Compiler<'_> {
         let verdict = ChainName::fixed("VERDICT-NODE");
         let input = ChainName::fixed("INPUT");
         let from = Match::In(Interface::AnyPod);
-        let mut entry = Vec::new();
+        let mut entry = self.vxlan_to_node();
         let dns = self.family_facts.cluster_dns;
         if let Some(dns) = dns {
             let only = self.dns_only();

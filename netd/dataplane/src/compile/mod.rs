@@ -6,6 +6,7 @@ mod gate;
 mod mangle;
 mod services;
 mod signature;
+mod vxlan;
 
 pub(crate) use gate::{gate_entry, gate_set};
 pub(crate) use mangle::{next_set, signature_set};
@@ -82,6 +83,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn all(mut self) {
+        self.vxlan_sets();
         self.gates();
         self.mangle();
         self.signatures();

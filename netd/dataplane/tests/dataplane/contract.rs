@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use crate::sample::{changed, facts, little, rich};
+use crate::sample::{changed, facts, facts_with_vxlan, little, rich};
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::IpFamily;
@@ -275,6 +275,8 @@ fn what_the_node_is_can_change(kernel: impl Kernel) {
         (rich(), facts()),
         (rich(), respect),
         (without_services, kubernetes),
+        (rich(), facts_with_vxlan()),
+        (rich(), NodeFacts { v6: None, ..facts_with_vxlan() }),
         (rich(), without_v6),
         (changed(), facts()),
     ] {

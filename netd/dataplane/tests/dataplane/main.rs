@@ -9,3 +9,4 @@ mod sample;
 mod sequences;
 mod text;
 mod verdicts;
+mod vxlan;

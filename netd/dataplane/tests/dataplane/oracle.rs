@@ -128,7 +128,7 @@ fn index(pods: Vec<(u8, Labels, Option<u16>)>, policies: Policies, pod_to_node: 
     options.cluster_dns = families.iter().filter_map(|facts| facts.cluster_dns).collect();
     let mut index = Index::new(options);
     let addresses: BTreeSet<IpAddr> = families.iter().flat_map(|facts| facts.node_addresses.clone()).collect();
-    index.apply(Change::Node(Node { name: "here".into(), addresses }));
+    index.apply(Change::Node(Node { name: "here".into(), addresses, ..Node::default() }));
     for (name, team) in [("n1", Some("red")), ("n2", None), ("kube-system", None)] {
         let mut labels = Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]);
         labels.extend(team.map(|team| ("team".to_owned(), team.to_owned())));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, PodKey, Protocol};
 use netd_dataplane::interpret::Route;
-use netd_dataplane::{FamilyFacts, NodeFacts};
+use netd_dataplane::{FamilyFacts, NodeFacts, VxlanFacts};
 use netd_policy::intent::{
     Allowed, Backends, Endpoint, Frontend, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature,
     SignatureId,
@@ -44,6 +44,18 @@ pub(crate) fn facts() -> NodeFacts {
         forwarding_switched_on: true,
     };
     NodeFacts { v4: Some(v4), v6: Some(v6), ..NodeFacts::default() }
+}
+
+/// The same, where node 2 is reached by VXLAN and node 3 is not.
+pub(crate) fn facts_with_vxlan() -> NodeFacts {
+    let nodes = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2", "10.244.2.1", "fd00:10:244:2::1"];
+    let vxlan = VxlanFacts {
+        local: addr("192.0.2.1"),
+        peers: BTreeSet::from([addr("192.0.2.2")]),
+        ranges: BTreeSet::from([net("10.244.2.0/24"), net("fd00:10:244:2::/64")]),
+        node_addresses: nodes.map(addr).into(),
+    };
+    NodeFacts { vxlan: Some(vxlan), ..facts() }
 }
 
 /// The pod's address in each family: `10.244.1.N` and `fd00:10:244:1::N`.

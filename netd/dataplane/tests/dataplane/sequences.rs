@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::random::{Choice, LOCAL, choice, intent, packets, signatures, spec_of, walk};
-use crate::sample::{add_pod, facts, link};
+use crate::sample::{add_pod, facts, facts_with_vxlan, link};
 use netd_dataplane::diff::diff;
 use netd_dataplane::fake::FakeKernel;
 use netd_dataplane::interpret::{Packet, State};
@@ -135,7 +135,8 @@ fn plan_to(kernel: &mut FakeKernel, intent: &Intent, facts: &NodeFacts) -> (Plan
 
 /// Applies a plan and checks every state on the way.
 fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<(), TestCaseError> {
-    let packets = packets();
+    let mut packets = packets();
+    packets.extend(crate::vxlan::packets());
     let old = kernel.clone();
     let mut new = kernel.clone();
     for step in plan.all() {
@@ -158,6 +159,19 @@ fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<
     }
     prop_assert_eq!(kernel.observe().expect("observes"), new.observe().expect("observes"));
     Ok(())
+}
+
+#[test]
+fn no_step_opens_a_gap_where_vxlan_comes_or_goes() {
+    let intent = crate::sample::rich();
+    let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+    dataplane.apply(&intent, &facts()).expect("applies");
+    let mut kernel = dataplane.kernel().clone();
+    for facts in [facts_with_vxlan(), facts()] {
+        let (plan, _) = plan_to(&mut kernel, &intent, &facts);
+        assert!(!plan.is_empty());
+        check_prefixes(&mut kernel, &plan, true).expect("no gap");
+    }
 }
 
 proptest! {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use minipod_model::label::NAMESPACE_NAME_LABEL;
+use minipod_model::range::node_address;
 use minipod_model::{IpFamily, Protocol};
 
 use crate::object::{Namespace, Node, ObjectKey};
@@ -32,10 +33,17 @@ impl Node {
     /// Reads a Node. Host names among its addresses do not count.
     #[must_use]
     pub fn read(node: &v1::Node) -> Self {
-        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let given = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let given: Vec<(&str, IpAddr)> =
+            given.filter_map(|address| Some((address.type_.as_str(), address.address.parse().ok()?))).collect();
+        let spec = node.spec.as_ref();
+        let pod_cidrs = spec.and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
+        let own = pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).map(node_address);
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+            addresses: given.iter().map(|(_, address)| *address).chain(own).collect(),
+            internal: given.iter().filter(|(kind, _)| *kind == "InternalIP").map(|(_, address)| *address).collect(),
+            pod_cidrs,
         }
     }
 }

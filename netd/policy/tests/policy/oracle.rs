@@ -193,7 +193,7 @@ prop_compose! {
         policies in vec(policy(), 0..5),
     ) -> Index {
         let mut index = Index::new(options());
-        let node = Node { name: "there".to_owned(), addresses: [NODE_ADDRESS.parse().expect("an address")].into() };
+        let node = Node { name: "there".to_owned(), addresses: [NODE_ADDRESS.parse().expect("an address")].into(), ..Node::default() };
         index.apply(Change::Node(node));
         apply_all(&mut index, namespaces.into_iter().map(Change::Namespace));
         apply_all(&mut index, pods.into_iter().map(Change::Pod));

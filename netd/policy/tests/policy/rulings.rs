@@ -135,7 +135,9 @@ fn ruling_5_labels_that_a_namespace_may_yet_get_select_nothing_by_absence() {
 
 #[test]
 fn ruling_7_and_8_node_addresses_are_matched_by_blocks_only() {
-    let node = |name: &str, ip: &str| Change::Node(Node { name: name.into(), addresses: [address(ip)].into() });
+    let node = |name: &str, ip: &str| {
+        Change::Node(Node { name: name.into(), addresses: [address(ip)].into(), ..Node::default() })
+    };
     let by_selector = egress(&json!([{"to": [{"namespaceSelector": {}}]}]));
     let by_block = egress(&json!([{"to": [{"ipBlock": {"cidr": "192.0.2.2/32"}}]}]));
     for (spec, reaches) in [(by_selector, false), (by_block, true)] {
@@ -156,8 +158,8 @@ fn ruling_8_the_own_node_can_be_let_off() {
         Change::Pod(pod(pod_object("x/a"))),
         Change::Attached(attachment("x/a", &addresses("x/a"))),
         Change::Policy(policy_of("x", "p", &egress(&json!([])))),
-        Change::Node(Node { name: "here".into(), addresses: [address("192.0.2.1")].into() }),
-        Change::Node(Node { name: "there".into(), addresses: [address("192.0.2.2")].into() }),
+        Change::Node(Node { name: "here".into(), addresses: [address("192.0.2.1")].into(), ..Node::default() }),
+        Change::Node(Node { name: "there".into(), addresses: [address("192.0.2.2")].into(), ..Node::default() }),
     ] {
         index.apply(change);
     }

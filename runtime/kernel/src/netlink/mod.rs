@@ -6,11 +6,15 @@ mod packets;
 mod route;
 mod socket;
 mod types;
+mod vxlan;
 
 pub use changes::{NetworkChange, NetworkChanges};
 pub use packets::Ipv4Setting;
 pub use route::{Request, Rtnl, RtnlError, VethEnd};
 pub use socket::{Failure, NetlinkError};
-pub use types::{AddressFlag, Link, LinkAddress, MAIN_TABLE, Mac, Neighbour, ParseMacError, Route, RouteKind, Rule};
+pub use types::{
+    AddressFlag, Forwarding, Link, LinkAddress, MAIN_TABLE, Mac, Neighbour, ParseMacError, Route, RouteKind, Rule,
+    Vxlan,
+};
 
 pub(crate) use socket::Socket;

@@ -13,12 +13,13 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::message::{Message, attribute, text_of, u16_at, u32_at};
 use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, RouteKind, Rule};
+use super::vxlan;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -27,6 +28,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -50,8 +52,8 @@ const RTAX_MTU: u16 = 2;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
+pub(super) const NDA_DST: u16 = 1;
+pub(super) const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
 
 const FRA_DST: u16 = 1;
@@ -61,6 +63,9 @@ const FRA_PROTOCOL: u16 = 21;
 
 /// an entry of the route cache
 const RTM_F_CLONED: u32 = 0x200;
+/// answer with the route itself, not with what becomes of it for one packet
+const RTM_F_FIB_MATCH: u32 = 0x2000;
+const RTNH_F_ONLINK: u32 = 4;
 
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
@@ -70,13 +75,13 @@ const RTM_SETLINK: u16 = 19;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
-const RTM_GETNEIGH: u16 = 30;
+pub(super) const RTM_GETNEIGH: u16 = 30;
 const RTM_GETRULE: u16 = 34;
 
 const IFINFO_LEN: usize = 16;
 const IFADDR_LEN: usize = 8;
 const RTMSG_LEN: usize = 12;
-const NDMSG_LEN: usize = 12;
+pub(super) const NDMSG_LEN: usize = 12;
 const RULE_LEN: usize = 12;
 
 /// IPv4 settings of a link (`include/uapi/linux/ip.h`, `IPV4_DEVCONF_*`) that can be set with the link itself.
@@ -132,6 +137,12 @@ pub(super) fn link_up(index: u32) -> LinkMessage {
     let mut link = link_at(index);
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
+    link
+}
+
+pub(super) fn link_with_mtu(index: u32, mtu: u32) -> LinkMessage {
+    let mut link = link_at(index);
+    link.attributes = vec![LinkAttribute::Mtu(mtu)];
     link
 }
 
@@ -210,6 +221,9 @@ pub(super) fn route(route: &Route) -> RouteMessage {
         message.header.scope = RouteScope::Link;
     }
     message.header.table = u8::try_from(route.table).unwrap_or(0);
+    if route.onlink {
+        message.header.flags = RouteFlags::Onlink;
+    }
     let attributes = &mut message.attributes;
     if route.destination.prefix_len() > 0 {
         attributes.push(RouteAttribute::Destination(RouteAddress::from(route.destination.network())));
@@ -228,13 +242,15 @@ pub(super) fn neighbour(link: u32, address: IpAddr, mac: Mac) -> NeighbourMessag
     message.header.family = af(IpFamily::of(address));
     message.header.ifindex = link;
     message.header.state = NeighbourState::Permanent;
-    let destination = match address {
+    message.attributes = vec![destination(address), NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
+    message
+}
+
+pub(super) fn destination(address: IpAddr) -> NeighbourAttribute {
+    NeighbourAttribute::Destination(match address {
         IpAddr::V4(address) => NeighbourAddress::Inet(address),
         IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-    };
-    message.attributes =
-        vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
-    message
+    })
 }
 
 /// Packets of this host itself arrive at the rules by the loopback device.
@@ -261,10 +277,20 @@ pub(super) fn get_link(name: &str) -> Message {
     message
 }
 
-/// A request for the route that a packet to `address` would take.
+/// A request for what becomes of a packet to `address`.
 pub(super) fn get_route(address: IpAddr) -> Message {
+    ask_route(address, 0)
+}
+
+/// A request for the route by which a packet to `address` leaves.
+pub(super) fn match_route(address: IpAddr) -> Message {
+    ask_route(address, RTM_F_FIB_MATCH)
+}
+
+fn ask_route(address: IpAddr, flags: u32) -> Message {
     let family = IpFamily::of(address);
     let mut header = [0; RTMSG_LEN];
+    header[8..].copy_from_slice(&flags.to_ne_bytes());
     header[0] = af_number(Some(family));
     header[1] = family.host_prefix_len();
     let mut message = Message::new(RTM_GETROUTE, 0);
@@ -312,6 +338,9 @@ fn list(kind: u16, family: Option<IpFamily>, header: usize) -> Message {
 pub(super) fn read_link(payload: &[u8]) -> Option<Link> {
     let body = payload.get(IFINFO_LEN..)?;
     let flags = u32_at(payload, 8)?;
+    let info = attribute(body, IFLA_LINKINFO);
+    let kind = info.and_then(|info| attribute(info, IFLA_INFO_KIND)).and_then(text_of).map(str::to_owned);
+    let data = info.and_then(|info| attribute(info, IFLA_INFO_DATA));
     Some(Link {
         index: u32_at(payload, 4)?,
         name: text_of(attribute(body, IFLA_IFNAME)?)?.to_owned(),
@@ -319,10 +348,8 @@ pub(super) fn read_link(payload: &[u8]) -> Option<Link> {
         mac: attribute(body, IFLA_ADDRESS).and_then(read_mac),
         up: flags & IFF_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
-        kind: attribute(body, IFLA_LINKINFO)
-            .and_then(|info| attribute(info, IFLA_INFO_KIND))
-            .and_then(text_of)
-            .map(str::to_owned),
+        vxlan: data.filter(|_| kind.as_deref() == Some(vxlan::KIND)).and_then(vxlan::read),
+        kind,
         peer_index: attribute(body, IFLA_LINK).and_then(|value| u32_at(value, 0)),
         sends: attribute(body, IFLA_QDISC).and_then(text_of).is_some_and(|qdisc| qdisc != "noop"),
     })
@@ -345,7 +372,8 @@ pub(super) fn read_route(payload: &[u8]) -> Option<Route> {
     let body = payload.get(RTMSG_LEN..)?;
     let family = family_of(*payload.first()?)?;
     // Entries of the IPv6 route cache (exceptions) are listed among the routes.
-    if u32_at(payload, 8)? & RTM_F_CLONED != 0 {
+    let flags = u32_at(payload, 8)?;
+    if flags & RTM_F_CLONED != 0 {
         return None;
     }
     let first_hop = attribute(body, RTA_MULTIPATH);
@@ -369,6 +397,7 @@ pub(super) fn read_route(payload: &[u8]) -> Option<Route> {
         mtu: attribute(body, RTA_METRICS)
             .and_then(|metrics| attribute(metrics, RTAX_MTU))
             .and_then(|value| u32_at(value, 0)),
+        onlink: flags & RTNH_F_ONLINK != 0,
     })
 }
 
@@ -407,7 +436,7 @@ fn read_net(address: Option<&[u8]>, family: IpFamily, length: u8) -> Option<IpNe
     IpNet::new(address, length).ok()
 }
 
-fn read_ip(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn read_ip(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
         16 => Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
@@ -415,6 +444,6 @@ fn read_ip(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn read_mac(value: &[u8]) -> Option<Mac> {
+pub(super) fn read_mac(value: &[u8]) -> Option<Mac> {
     value.try_into().ok().map(Mac)
 }

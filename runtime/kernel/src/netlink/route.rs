@@ -15,7 +15,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use super::message::{Message, NLM_F_EXCL};
 use super::packets::{self, Ipv4Setting};
 use super::socket::{Failure, NetlinkError, Socket};
-use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, Rule};
+use super::types::{AddressFlag, Forwarding, Link, LinkAddress, Mac, Neighbour, Route, Rule, Vxlan};
+use super::vxlan;
 
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
@@ -85,6 +86,23 @@ impl Request {
             NLM_F_CREATE | NLM_F_EXCL,
             format_args!("create interface `{}` with `{}` in the pod", host.name, peer.name),
         )
+    }
+
+    /// A VXLAN device, switched off.
+    #[must_use]
+    pub fn add_vxlan(name: &str, mac: Mac, mtu: u32, vxlan: &Vxlan) -> Self {
+        Self::new(
+            RouteNetlinkMessage::NewLink(vxlan::device(name, mac, mtu, vxlan)),
+            NLM_F_CREATE | NLM_F_EXCL,
+            format_args!("create VXLAN interface `{name}` with {} port {} id {}", vxlan.local, vxlan.port, vxlan.id),
+        )
+    }
+
+    /// Sets the largest packet of a link, in bytes.
+    #[must_use]
+    pub fn set_mtu(link: u32, mtu: u32) -> Self {
+        let message = RouteNetlinkMessage::SetLink(packets::link_with_mtu(link, mtu));
+        Self::new(message, 0, format_args!("set the MTU of interface #{link} to {mtu}"))
     }
 
     /// Switches a link on.
@@ -173,6 +191,30 @@ impl Request {
             NLM_F_CREATE | NLM_F_REPLACE,
             format_args!("set neighbour {address} at {mac} on interface #{link}"),
         )
+    }
+
+    /// Removes a neighbour; an absent one is fine.
+    #[must_use]
+    pub fn remove_neighbour(link: u32, address: IpAddr) -> Self {
+        let message = RouteNetlinkMessage::DelNeighbour(packets::neighbour(link, address, Mac([0; 6])));
+        Self::new(message, 0, format_args!("remove neighbour {address} from interface #{link}"))
+            .done(&[libc::ENOENT, libc::ENODEV])
+    }
+
+    /// Tells a VXLAN device behind which address of the underlay a hardware address is, for ever.
+    #[must_use]
+    pub fn set_forwarding(link: u32, entry: &Forwarding) -> Self {
+        let message = RouteNetlinkMessage::NewNeighbour(vxlan::forwarding(link, entry));
+        let what = format_args!("set {} behind {} on interface #{link}", entry.mac, entry.to);
+        Self::new(message, NLM_F_CREATE | NLM_F_REPLACE, what)
+    }
+
+    /// Takes that back; an absent entry is fine.
+    #[must_use]
+    pub fn remove_forwarding(link: u32, entry: &Forwarding) -> Self {
+        let message = RouteNetlinkMessage::DelNeighbour(vxlan::forwarding(link, entry));
+        let what = format_args!("remove {} behind {} from interface #{link}", entry.mac, entry.to);
+        Self::new(message, 0, what).done(&[libc::ENOENT, libc::ENODEV])
     }
 
     /// Sends what this host itself sends to a destination to a table; one that exists is fine.
@@ -287,6 +329,16 @@ impl Rtnl {
         })
     }
 
+    /// The route by which what this host sends to `address` leaves; `None` where there is none.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn route_to(&mut self, address: IpAddr) -> Result<Option<Route>, RtnlError> {
+        let answer = self.0.query(packets::match_route(address), |r| packets::read_route(r.payload))?;
+        // A refusal is the answer that nothing leads there.
+        Ok(answer.ok().flatten())
+    }
+
     /// All links.
     ///
     /// # Errors
@@ -317,6 +369,15 @@ impl Rtnl {
     /// The socket fails.
     pub fn neighbours(&mut self, family: IpFamily) -> Result<Vec<Neighbour>, RtnlError> {
         self.list(&packets::list_neighbours(family), packets::read_neighbour)
+    }
+
+    /// The entries of a VXLAN device's forwarding database.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn forwardings(&mut self, link: u32) -> Result<Vec<Forwarding>, RtnlError> {
+        let all = self.list(&vxlan::list_forwardings(), vxlan::read_forwarding)?;
+        Ok(all.into_iter().filter(|(other, _)| *other == link).map(|(_, entry)| entry).collect())
     }
 
     /// The routing rules of a family, as far as their destination goes.

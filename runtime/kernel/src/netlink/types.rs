@@ -97,6 +97,30 @@ pub struct Link {
     pub peer_index: Option<u32>,
     /// it has a queue that sends: some time after both ends of a pair were switched on. Before, it drops without a word.
     pub sends: bool,
+    /// how it encapsulates, if it is a VXLAN
+    pub vxlan: Option<Vxlan>,
+}
+
+/// How a VXLAN device encapsulates (RFC 7348).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// the network identifier, 24 bits
+    pub id: u32,
+    /// the UDP port, of both ends
+    pub port: u16,
+    /// the source of outer packets; its family is that of the underlay
+    pub local: IpAddr,
+    /// it takes note of where hardware addresses send from
+    pub learning: bool,
+}
+
+/// Behind which address of the underlay a hardware address is: an entry of a VXLAN device's forwarding database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Forwarding {
+    /// the hardware address
+    pub mac: Mac,
+    /// the underlay's address
+    pub to: IpAddr,
 }
 
 /// An address of a link.
@@ -153,6 +177,8 @@ pub struct Route {
     pub protocol: u8,
     /// largest packet in bytes, where it is to be smaller than the link's
     pub mtu: Option<u32>,
+    /// the next hop is on the link whatever the addresses say
+    pub onlink: bool,
 }
 
 impl Route {
@@ -172,6 +198,13 @@ impl Route {
     #[must_use]
     pub fn via(mut self, gateway: IpAddr) -> Self {
         self.via = Some(gateway);
+        self
+    }
+
+    /// The same with a next hop that no address of the link leads to.
+    #[must_use]
+    pub fn onlink(mut self) -> Self {
+        self.onlink = true;
         self
     }
 
@@ -198,7 +231,7 @@ impl Route {
 
     fn new(destination: IpNet, kind: RouteKind, protocol: u8) -> Self {
         let (via, link, source, metric, mtu) = (None, None, None, None, None);
-        Self { destination, kind, via, link, source, metric, table: MAIN_TABLE, protocol, mtu }
+        Self { destination, kind, via, link, source, metric, table: MAIN_TABLE, protocol, mtu, onlink: false }
     }
 
     /// The family.

@@ -1,16 +1,22 @@
 //! Whether the daemon runs, and what it has.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
+use minipod_protocol::netd::{self, Request, Response};
 
 use super::super::context::Context;
 use super::super::failure::Exit;
 use super::super::{container, out, version};
 use super::start::require_root;
 use crate::node::lock::running;
+
+/// How long netd may take to say what it does.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `node status`: ends with 1 when no daemon answers.
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
@@ -31,9 +37,19 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     for node in &nodes {
         let _ = writeln!(text, "{}", node_line(node));
     }
+    for problem in unreached(&directories.netd_socket()) {
+        let _ = writeln!(text, "Routes:  {problem}");
+    }
     let running = pods.iter().filter(|pod| container::phase(pod) == "Running").count();
     let _ = writeln!(text, "Pods:    {} ({running} running)", pods.len());
     out::print(&text)
+}
+
+/// Why pods of other nodes are not reached. What a node does not tell, while it starts or stops, is no problem of its routes.
+fn unreached(socket: &Path) -> Vec<String> {
+    let Ok(Response::Report { report }) = netd::ask(socket, Request::Report, PATIENCE) else { return Vec::new() };
+    let problems = report.get("unreached").and_then(|problems| problems.as_array()).into_iter().flatten();
+    problems.filter_map(|problem| problem.as_str()).map(str::to_owned).collect()
 }
 
 /// Name, readiness, ranges.
