@@ -10,7 +10,7 @@ use integration::wait::until;
 use minipod_kernel::netns::NetNs;
 use serde_json::json;
 
-use crate::site::{Site, Underlay, addresses, network_of_pod, remote_pod, routes, start};
+use crate::site::{Site, Underlay, addresses, network, network_of_pod, remote_pod, routes, start};
 
 /// Longer than any path's MTU.
 const DATAGRAM: usize = 8 * 1024;
@@ -48,6 +48,7 @@ fn by_vxlan(iptables: Iptables) {
     let site = Site::with_pods(iptables, Underlay::Router);
     device_has_mtu(&site, 1450);
     everything_passes(&site);
+    the_node_itself_reaches_a_service(&site);
     labels_of_remote_pods_count(&site);
 }
 
@@ -134,6 +135,30 @@ fn stream(client: &NetNs, server: &NetNs, from: IpAddr, to: IpAddr) {
 
 fn connect(client: &NetNs, to: IpAddr, patience: Duration) -> std::io::Result<TcpStream> {
     client.run(|| TcpStream::connect_timeout(&(to, 9001).into(), patience)).expect("client")
+}
+
+/// The source is chosen before anybody knows that the endpoint is on another node.
+fn the_node_itself_reaches_a_service(site: &Site) {
+    let (node, server) = (network(&site.one), network_of_pod(&site.two, "server"));
+    let to = addresses(&site.two, "server")[0];
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "remote"},
+        "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80, "targetPort": 9002}]},
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "remote-1", "labels": {"kubernetes.io/service-name": "remote"}},
+        "endpoints": [{"addresses": [to]}], "ports": [{"port": 9002, "protocol": "TCP"}],
+    });
+    request(&site.one, "POST", "/api/v1/namespaces/default/services", JSON, &service.to_string());
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    request(&site.one, "POST", slices, JSON, &slice.to_string());
+    let listener = server.run(|| TcpListener::bind((to, 9002)).expect("bind")).expect("server");
+    let cluster_ip: SocketAddr = "10.96.0.77:80".parse().expect("an address");
+    let dial = || node.run(|| TcpStream::connect_timeout(&cluster_ip, PATIENCE)).expect("node").ok();
+    let _connection = until("the service", PATIENCE, dial).expect("connected");
+    let (_, source) = listener.accept().expect("a connection");
+    assert_eq!(source.ip().to_string(), "10.244.1.1", "the node's own address in its range");
 }
 
 fn labels_of_remote_pods_count(site: &Site) {

@@ -45,6 +45,8 @@ pub enum Route {
     Local,
     /// behind a pod's interface
     Pod(LinkName),
+    /// a pod of another node, through VXLAN
+    Vxlan,
     /// behind any other interface
     Uplink,
 }
@@ -358,6 +360,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Match::Out(interface) => is_link(self.output.as_ref(), *interface),
             Match::NotOut(interface) => !is_link(self.output.as_ref(), *interface),
             Match::Source(net) => net.contains(&self.packet.source),
+            Match::NotSource(net) => !net.contains(&self.packet.source),
             Match::Destination(net) => net.contains(&self.destination),
             Match::NotDestination(net) => !net.contains(&self.destination),
             Match::Protocol(protocol) => matches!(self.transport, Transport::Port(other, _) if other == *protocol),
@@ -414,6 +417,7 @@ fn link_of(route: &Route) -> Link {
     match route {
         Route::Local => Link::Loopback,
         Route::Pod(link) => Link::Pod(link.clone()),
+        Route::Vxlan => Link::Vxlan,
         Route::Uplink => Link::Other,
     }
 }

@@ -110,6 +110,8 @@ pub enum Match {
     NotOut(Interface),
     /// source address
     Source(IpNet),
+    /// any other source address
+    NotSource(IpNet),
     /// destination address
     Destination(IpNet),
     /// any other destination address

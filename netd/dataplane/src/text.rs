@@ -136,6 +136,7 @@ fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
         Match::Out(interface) => write!(text, " -o {}", interface_name(*interface)),
         Match::NotOut(interface) => write!(text, " ! -o {}", interface_name(*interface)),
         Match::Source(net) => write!(text, " -s {net}"),
+        Match::NotSource(net) => write!(text, " ! -s {net}"),
         Match::Destination(net) => write!(text, " -d {net}"),
         Match::NotDestination(net) => write!(text, " ! -d {net}"),
         Match::Protocol(_) | Match::Icmp => Ok(()),

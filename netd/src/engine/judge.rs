@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use minipod_model::{IpFamily, LinkName, Protocol};
 use minipod_protocol::judge::{Decision, FirstPacket, Judgement, Kernel, RuleRef};
 use minipod_protocol::netd::{Code, Error};
-use netd_dataplane::Inspection;
 use netd_dataplane::interpret::{Origin, Packet as Walked, Route};
+use netd_dataplane::{Inspection, VxlanFacts};
 use netd_policy::evaluate::{self, verdict};
 use netd_policy::{Cluster, Packet, Transport};
 
@@ -28,14 +28,29 @@ impl Engine {
         };
         let packets = packets.iter().map(read).collect::<Result<Vec<Packet>, Error>>()?;
         let inspection = self.dataplane.inspect().map_err(|error| refuse(&error))?;
-        let node = local_addresses().map_err(|error| refuse(&error))?;
+        let addresses = local_addresses().map_err(|error| refuse(&error))?;
+        let node = Node { addresses: &addresses, vxlan: self.facts.vxlan.as_ref() };
         let cluster = self.objects.index().cluster();
-        let judgements = packets.iter().map(|packet| judge(cluster, packet, &node, inspection.as_ref())).collect();
+        let judgements = packets.iter().map(|packet| judge(cluster, packet, node, inspection.as_ref())).collect();
         let differences = match &inspection {
             Some(inspection) => inspection.differences().to_vec(),
             None => vec!["nothing has been installed yet".to_owned()],
         };
         Ok((judgements, differences))
+    }
+}
+
+/// What is where, beside pods of this node.
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    /// every address of the node's own
+    addresses: &'a BTreeSet<IpAddr>,
+    vxlan: Option<&'a VxlanFacts>,
+}
+
+impl Node<'_> {
+    fn is_behind_vxlan(self, address: IpAddr) -> bool {
+        self.vxlan.is_some_and(|vxlan| vxlan.ranges.iter().any(|range| range.contains(&address)))
     }
 }
 
@@ -57,10 +72,10 @@ fn read(packet: &FirstPacket) -> Result<Packet, Error> {
     Ok(Packet { source: packet.source, destination: packet.destination, transport })
 }
 
-fn judge(cluster: &Cluster, packet: &Packet, node: &BTreeSet<IpAddr>, inspection: Option<&Inspection>) -> Judgement {
+fn judge(cluster: &Cluster, packet: &Packet, node: Node<'_>, inspection: Option<&Inspection>) -> Judgement {
     let mut by_objects = verdict(cluster, packet);
     // What the node itself sends to its pods is not policed (ruling 7).
-    let from_node = node.contains(&packet.source);
+    let from_node = node.addresses.contains(&packet.source);
     if from_node && by_objects.ingress != evaluate::Decision::NoPod {
         by_objects.ingress = evaluate::Decision::OwnNode;
     }
@@ -90,15 +105,17 @@ fn link_of(cluster: &Cluster, address: IpAddr) -> Option<LinkName> {
     cluster.attachments.values().find(|attachment| attachment.addresses.contains(&address)).map(|a| a.link.clone())
 }
 
-fn passes(cluster: &Cluster, packet: &Packet, node: &BTreeSet<IpAddr>, inspection: &Inspection) -> bool {
+fn passes(cluster: &Cluster, packet: &Packet, node: Node<'_>, inspection: &Inspection) -> bool {
     let route = |address: IpAddr| match link_of(cluster, address) {
         Some(link) => Route::Pod(link),
-        None if node.contains(&address) => Route::Local,
+        None if node.addresses.contains(&address) => Route::Local,
+        None if node.is_behind_vxlan(address) => Route::Vxlan,
         None => Route::Uplink,
     };
     let origin = match route(packet.source) {
         Route::Pod(link) => Origin::Pod(link),
         Route::Local => Origin::Node,
+        Route::Vxlan => Origin::Vxlan,
         Route::Uplink => Origin::Uplink,
     };
     let echo = if packet.source.is_ipv4() { ECHO.0 } else { ECHO.1 };

@@ -177,6 +177,7 @@ impl Compiler<'_> {
             let inside: BTreeSet<Entry> = inside.map(|net| Entry::Net(net.trunc())).collect();
             let set = cluster_set(family);
             self.set(set.clone(), SetKind::HashNet(family), inside);
+            rules.extend(self.vxlan_source(pods.trunc()));
             let leaves = vec![
                 Match::Source(pods.trunc()),
                 Match::NotOut(Interface::AnyPod),

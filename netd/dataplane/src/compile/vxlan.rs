@@ -69,6 +69,13 @@ impl Compiler<'_> {
         Some(Rule::new([speaks_vxlan(), from].concat(), Target::Accept))
     }
 
+    /// The other end takes only sources of this node's range. What the node itself sends to a service has another: its source is chosen
+    /// before the translation, when nobody knows by which way it leaves.
+    pub(super) fn vxlan_source(&self, pods: IpNet) -> Option<Rule> {
+        self.facts.vxlan.as_ref()?;
+        Some(Rule::new(vec![Match::Out(Interface::Vxlan), Match::NotSource(pods)], Target::Masquerade))
+    }
+
     /// The address at which VXLAN is taken in, if it is of this family: the device listens in no other.
     fn taken_in_at(&self) -> Option<IpAddr> {
         self.facts.vxlan.as_ref().map(|vxlan| vxlan.local).filter(|local| IpFamily::of(*local) == self.family)

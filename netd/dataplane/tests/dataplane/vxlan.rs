@@ -126,6 +126,21 @@ fn what_is_inside_comes_from_pods_of_nodes_that_are_reached_so() {
 }
 
 #[test]
+fn what_leaves_by_vxlan_has_a_source_of_this_nodes_range() {
+    let spec = spec(&open(), &facts_with_vxlan());
+    let state = State::of_spec(&spec, MarkBits::default());
+    let is_translated = |origin, source| {
+        let packet = Packet::first(origin, source, addr("10.244.2.7"), Transport::Port(Protocol::Tcp, 80));
+        let outcome = state.walk(&packet, |_| Route::Vxlan, |_, _| true);
+        assert!(outcome.arrives(), "{packet:?}");
+        outcome.is_masqueraded
+    };
+    assert!(!is_translated(Origin::Pod(link("p1")), pod_address(1, IpFamily::V4)), "a pod keeps its address");
+    assert!(is_translated(Origin::Node, addr("192.0.2.1")), "what the node sends to a service");
+    assert!(!is_translated(Origin::Node, addr("10.244.1.1")));
+}
+
+#[test]
 fn a_host_that_judges_for_itself_judges_vxlan_as_well() {
     let accepts = |host_firewall| {
         let facts = NodeFacts { host_firewall, ..facts_with_vxlan() };
