@@ -4,9 +4,11 @@
 
 mod cleanup;
 mod lesson;
+mod place;
 
 pub use cleanup::cgroup_roots;
 pub use lesson::HELLO_URL;
+pub use place::Place;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
