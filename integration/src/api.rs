@@ -17,6 +17,7 @@ pub const MERGE: &str = "application/merge-patch+json";
 ///
 /// # Panics
 /// When it is refused, with what the server says.
+#[expect(clippy::must_use_candidate, reason = "most callers need the change, not its moment")]
 pub fn request(lab: &Lab, method: &str, path: &str, content: &str, body: &str) -> Instant {
     // The node's `/run` is another one than the machine's.
     let socket = format!("/proc/{}/root/run/minipod/api.sock", lab.anchor());

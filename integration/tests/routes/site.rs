@@ -104,17 +104,16 @@ impl Site {
             }
         }
         for (lab, place) in site.nodes() {
-            let mut script = String::new();
-            for address in place.addresses {
+            let address = |address: &&str| {
                 let nodad = if address.contains(':') { "nodad" } else { "" };
-                script += &format!("ip address add {address} dev up0 {nodad}\n");
-            }
-            script += "ip link set up0 up\n";
-            for gateway in place.gateways {
-                script +=
-                    &format!("ip {} route add default via {gateway}\n", if gateway.contains(':') { "-6" } else { "" });
-            }
-            let _ = lab.shell(&script).expect_success();
+                format!("ip address add {address} dev up0 {nodad}\n")
+            };
+            let gateway = |gateway: &&str| {
+                format!("ip {} route add default via {gateway}\n", if gateway.contains(':') { "-6" } else { "" })
+            };
+            let addresses: String = place.addresses.iter().map(address).collect();
+            let gateways: String = place.gateways.iter().map(gateway).collect();
+            let _ = lab.shell(&format!("{addresses}ip link set up0 up\n{gateways}")).expect_success();
         }
         for (lab, _) in site.nodes() {
             // The kernel's own address on a cable that is up at both ends comes last.

@@ -32,7 +32,7 @@ fn ranges() -> Ranges {
     }
 }
 
-/// On link 2 are 192.0.2.0/24 and 2001:db8::/64; everything but 203.0.113.0/24 is behind a router there.
+/// On link 2 are `192.0.2.0/24` and `2001:db8::/64`; everything but `203.0.113.0/24` is behind a router there.
 fn hop(address: IpAddr) -> Option<Hop> {
     let text = address.to_string();
     let on_link = text.starts_with("192.0.2.") || text.starts_with("2001:db8::");
