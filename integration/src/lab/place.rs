@@ -1,4 +1,4 @@
-//! A pod's network, as a test enters it.
+//! Networks, as a test enters them.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

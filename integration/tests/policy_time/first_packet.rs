@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use integration::fixture::HELLO_IMAGE;
-use integration::lab::{Iptables, Lab};
+use integration::lab::{Iptables, Lab, Place};
 use integration::wait::until;
 use serde_json::json;
 
 use crate::api;
-use crate::flow::{Place, within};
+use crate::flow::within;
 
 /// Alive at once.
 const CROWD: usize = 100;
@@ -76,7 +76,7 @@ fn role(number: usize) -> &'static str {
 fn of_many_pods_no_first_packet_passes_that_is_denied(iptables: Iptables) {
     let lab = Lab::started("n1", iptables).expect("a lab");
     lab.pod("server", "app=server");
-    let server = Place::of_pod(&lab, "server");
+    let server = Place::of_pod(&lab, "default", "server");
     let ear = Ear::of(&server);
     let _ = api::create_policy(
         &lab,

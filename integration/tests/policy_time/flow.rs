@@ -2,14 +2,13 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use integration::lab::Lab;
+use integration::lab::{Lab, Place};
 use integration::wait::until;
 use minipod_kernel::netns::NetNs;
 
@@ -21,37 +20,15 @@ const MOMENT: Duration = Duration::from_millis(200);
 /// Each flow has a port of its own.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
-/// A network with its addresses, one of each family.
-#[derive(Clone)]
-pub(crate) struct Place {
-    netns: PathBuf,
-    pub(crate) addresses: Vec<IpAddr>,
-}
-
-impl Place {
-    /// A pod's.
-    pub(crate) fn of_pod(lab: &Lab, pod: &str) -> Self {
-        let said = lab.minipod(&["get", "pod", pod, "-o", "jsonpath={.status.podIPs[*].ip}"]).expect_success();
-        let addresses: Vec<IpAddr> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        assert_eq!(addresses.len(), 2, "one of each family: {said}");
-        let address = addresses.first().expect("an address");
-        let find = format!(
-            "for shim in $(pgrep -x minipod-shim); do nsenter --net --target $shim -- ip -o address | grep -qF ' {address}/' && echo $shim; done; true"
-        );
-        let shim = lab.shell(&find).expect_success();
-        Self { netns: format!("/proc/{}/root/proc/{}/ns/net", lab.anchor(), shim.trim()).into(), addresses }
-    }
-
-    /// The node's own, at the addresses that it has for its pods.
-    pub(crate) fn of_node(lab: &Lab) -> Self {
-        let own = lab.shell("ip -o address show dev lo scope global").expect_success();
-        let dns = ["get", "-n", "kube-system", "service", "kube-dns", "-o", "jsonpath={.spec.clusterIPs[*]}"];
-        let dns = lab.minipod(&dns).expect_success();
-        let words = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
-        let addresses = words.filter(|word| !dns.split_whitespace().any(|other| other == *word));
-        let addresses = addresses.filter_map(|word| word.parse().ok());
-        Self { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect() }
-    }
+/// The node's own network, at the addresses that it has for its pods.
+pub(crate) fn place_of_node(lab: &Lab) -> Place {
+    let own = lab.shell("ip -o address show dev lo scope global").expect_success();
+    let dns = ["get", "-n", "kube-system", "service", "kube-dns", "-o", "jsonpath={.spec.clusterIPs[*]}"];
+    let dns = lab.minipod(&dns).expect_success();
+    let words = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
+    let addresses = words.filter(|word| !dns.split_whitespace().any(|other| other == *word));
+    let addresses = addresses.filter_map(|word| word.parse().ok());
+    Place { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect() }
 }
 
 /// Who sends, after the connection is there.

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use integration::lab::{Iptables, Lab};
+use integration::lab::{Iptables, Lab, Place};
 use integration::wait::until;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::flow::{Flow, Kind, Place};
+use crate::flow::{Flow, Kind, place_of_node};
 
 /// Long after the change: retransmissions come at 0.2, 0.6 and 1.4 s.
 const LATER: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ fn scene(iptables: Iptables) -> Scene {
     for (name, labels) in [("server", "app=server"), ("friend", "app=friend"), ("stranger", "app=stranger")] {
         lab.pod(name, labels);
     }
-    let [server, friend, stranger] = ["server", "friend", "stranger"].map(|pod| Place::of_pod(&lab, pod));
+    let [server, friend, stranger] = ["server", "friend", "stranger"].map(|pod| Place::of_pod(&lab, "default", pod));
     Scene { lab, server, friend, stranger }
 }
 
@@ -130,7 +130,7 @@ fn labels_of_a_pod_and_of_its_namespace_cut_what_they_allowed(iptables: Iptables
 
 fn an_egress_policy_cuts_a_connection_to_the_node_in_both_directions(iptables: Iptables) {
     let Scene { lab, server, .. } = scene(iptables);
-    let node = Place::of_node(&lab);
+    let node = place_of_node(&lab);
     let cut = flows(&server, &node);
     let spec = json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Egress"]});
     assert_cut(&cut, api::create_policy(&lab, "sealed", &spec));

@@ -213,12 +213,9 @@ pub(crate) fn network(lab: &Lab) -> NetNs {
     NetNs::open(&PathBuf::from(format!("/proc/{}/ns/net", lab.anchor()))).expect("the node's network")
 }
 
-/// A pod's network. The process number in its record is one of the lab's.
+/// A pod's network.
 pub(crate) fn network_of_pod(lab: &Lab, pod: &str) -> NetNs {
-    let script = format!("grep -l '\"name\":\"{pod}\"' /run/minipod/attachments/* | head -1 | xargs cat");
-    let record: Value = serde_json::from_str(&lab.shell(&script).expect_success()).expect("a record");
-    let netns = record["netns"].as_str().expect("a path").to_owned();
-    NetNs::open(&PathBuf::from(format!("/proc/{}/root{netns}", lab.anchor()))).expect("the pod's network")
+    NetNs::open(&integration::lab::Place::of_pod(lab, "default", pod).netns).expect("the pod's network")
 }
 
 /// A pod's addresses, IPv4 first.
