@@ -46,6 +46,15 @@ pub enum HostNetError {
         /// its name
         link: &'static str,
     },
+    /// A device whose packets would be dropped by others.
+    #[error("cannot have `{link}` compute checksums itself, which this kernel (before 5.7) needs")]
+    Checksums {
+        /// its name
+        link: &'static str,
+        /// what the kernel said
+        #[source]
+        source: io::Error,
+    },
     /// A setting.
     #[error("cannot prepare the node for forwarding")]
     Setting(#[from] SysctlError),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use minipod_kernel::checksum;
 use minipod_kernel::netlink::{self, AddressFlag, Ipv4Setting, Link, Request, Rtnl, RtnlError};
 use minipod_kernel::sysctl::Sysctl;
 use minipod_model::IpFamily;
@@ -66,6 +67,10 @@ fn how(wanted: &Vxlan) -> netlink::Vxlan {
 
 fn make(rtnl: &mut Rtnl, wanted: &Vxlan, repaired: &mut Repaired) -> Result<Link, HostNetError> {
     send(rtnl, vec![Request::add_vxlan(VXLAN_LINK, wanted.mac, wanted.mtu, &how(wanted))])?;
+    if !checksum::tunnels_can_offload() {
+        checksum::set_offload(VXLAN_LINK, false)
+            .map_err(|source| HostNetError::Checksums { link: VXLAN_LINK, source })?;
+    }
     repaired.added.push(VXLAN_LINK.to_owned());
     rtnl.link(VXLAN_LINK).map_err(HostNetError::List)?.ok_or(HostNetError::Vanished { link: VXLAN_LINK })
 }

@@ -6,6 +6,7 @@
 //! later; [`netns::NetNs::run`] opens them inside a pod.
 
 pub mod cgroup;
+pub mod checksum;
 pub mod claim;
 pub mod conntrack;
 pub mod file;
