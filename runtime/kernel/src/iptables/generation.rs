@@ -3,6 +3,7 @@
 //!
 //! Ownership: bound for life to the network namespace of the thread that opened it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -30,9 +31,15 @@ const INFO_LEN: usize = 32 + 13 * 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation(Vec<u8>);
 
+/// The tables that are asked for from the start.
+const USUAL: [Table; 4] = [Table::Raw, Table::Mangle, Table::Nat, Table::Filter];
+
 /// Asks for the generation.
 #[derive(Debug)]
-pub struct Generations(Source);
+pub struct Generations {
+    source: Source,
+    tables: BTreeSet<Table>,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -54,16 +61,23 @@ impl Generations {
                 Source::Legacy(IpFamily::ALL.into_iter().filter_map(|f| Some((f, raw_socket(f).ok()?))).collect())
             }
         };
-        Self(source)
+        Self { source, tables: USUAL.into() }
+    }
+
+    /// Asks for this table too from now on. To ask `ip_tables` for a table makes it, and packets pass it: one that few hosts have is
+    /// asked for only once it is known to be there.
+    pub fn include(&mut self, table: Table) {
+        self.tables.insert(table);
     }
 
     /// The generation now; `None` where the kernel does not say: then only reading the rules tells.
     pub fn observe(&mut self) -> Option<Generation> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Nft(socket) => transactions(socket),
             Source::Legacy(sockets) => {
-                let tables = sockets.iter().flat_map(|(family, socket)| Table::ALL.map(|t| info(*family, socket, t)));
-                Some(Generation(tables.flatten().flatten().collect()))
+                let tables = &self.tables;
+                let all = sockets.iter().flat_map(|(family, socket)| tables.iter().map(|t| info(*family, socket, *t)));
+                Some(Generation(all.flatten().flatten().collect()))
             }
             Source::None => None,
         }

@@ -36,11 +36,13 @@ pub enum Table {
     Nat,
     /// `filter`
     Filter,
+    /// `security`
+    Security,
 }
 
 impl Table {
     /// The tables in the order in which a packet meets them.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+    pub const ALL: [Self; 5] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
 
     /// The name.
     #[must_use]
@@ -50,6 +52,7 @@ impl Table {
             Self::Mangle => "mangle",
             Self::Nat => "nat",
             Self::Filter => "filter",
+            Self::Security => "security",
         }
     }
 }
