@@ -1,8 +1,9 @@
 //! From what is there to what is wanted.
 //!
-//! No step passes what neither the old nor the new state allows. First everything is made that nothing refers to yet; then everything
-//! that tightens, over all sets and families; then rules whose meaning changes; then everything that loosens; last, what nothing refers
-//! to any more is removed. A pod that moves from one signature to another has both while others tighten (`mp-next`).
+//! No step passes what neither the old nor the new state allows. First the guards stand, the security table, where
+//! our chains only drop; then everything is made that nothing refers to yet; then everything that tightens, over all sets and families; then
+//! rules whose meaning changes; then everything that loosens; last, what nothing refers to any more is removed. A pod that moves from
+//! one signature to another has both while others tighten (`mp-next`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +78,8 @@ type Rewrites = BTreeMap<(IpFamily, Table), Rewrite>;
 #[derive(Debug, Default)]
 struct Draft {
     make: Vec<Step>,
+    /// the security table: before any chain is written that lets denied packets go on as far
+    guards: (Rewrites, Vec<Jump>),
     /// chains to which nothing leads, trees with the old and the new leaves
     prepare: Rewrites,
     tighten: Vec<SetEdit>,
@@ -185,6 +188,7 @@ impl Draft {
         }
         for (key, chain) in &spec.chains {
             let (is_right, phase) = match (unions.get(key), before.is_chain(key, chain)) {
+                (_, is_right) if key.table == Table::Security => (is_right == Some(true), &mut self.guards.0),
                 (Some(union), _) => (union == chain, &mut self.clean),
                 (None, Some(is_right)) => (is_right, &mut self.change),
                 (None, None) => (false, &mut self.prepare),
@@ -205,7 +209,8 @@ impl Draft {
             let hook = HookKey { family: jump.family, table: jump.table, hook: jump.hook };
             wanted.insert((hook, &jump.chain));
             if !before.has_jump(jump) {
-                self.jumps.push(jump.clone());
+                let jumps = if jump.table == Table::Security { &mut self.guards.1 } else { &mut self.jumps };
+                jumps.push(jump.clone());
             }
         }
         self.unused_jumps(before, &wanted);
@@ -225,6 +230,9 @@ impl Draft {
             merge(&mut self.change, prepare);
         }
         let mut steps = self.make;
+        let (chains, jumps) = self.guards;
+        steps.extend(restores(chains));
+        steps.extend((!jumps.is_empty()).then_some(Step::EnsureJumps(jumps)));
         steps.extend(restores(self.prepare));
         steps.extend(edit(self.tighten));
         steps.extend(restores(self.change));

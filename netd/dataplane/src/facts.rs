@@ -19,6 +19,8 @@ pub struct NodeFacts {
     pub host_firewall: HostFirewall,
     /// `--pod-to-node`
     pub pod_to_node: PodToNode,
+    /// `--deny-action`
+    pub deny_action: DenyAction,
     /// VXLAN, as long as pods of other nodes are reached by it
     pub vxlan: Option<VxlanFacts>,
 }
@@ -75,7 +77,7 @@ pub struct MarkBits {
     /// bits of the packet mark in which a first packet carries a look-up's result from one rule to the next; zero again when the
     /// hook is left. Adjacent bits, at least 4.
     scratch: u32,
-    /// bit of the connection mark: the connection was allowed once and is no more
+    /// bit of the connection mark: the connection was allowed once and is no more, or its first packet is about to be refused
     revoked: u32,
 }
 
@@ -171,6 +173,16 @@ pub enum PodToNode {
     Enforce,
     /// always allowed
     Allow,
+}
+
+/// `--deny-action`: what becomes of a packet that policy denies (semantics, ruling 14).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DenyAction {
+    /// nobody answers it
+    #[default]
+    Drop,
+    /// its sender is told at once
+    Reject,
 }
 
 #[cfg(test)]

@@ -149,6 +149,13 @@ impl<'a> State<'a> {
         Self { chains: &kernel.chains, jumps, sets: &kernel.sets, marks }
     }
 
+    /// The same with somebody else's ACCEPT on top of every built-in chain of a table.
+    #[must_use]
+    pub fn accepting_in(mut self, table: Table) -> Self {
+        self.jumps.retain(|hook, _| hook.table != table);
+        self
+    }
+
     /// Walks a packet through. `route` says where an address is; `choose` whether a rule hits that hits so many times out of so many.
     pub fn walk(
         &self,
@@ -165,6 +172,7 @@ impl<'a> State<'a> {
             input: None,
             output: None,
             mark: packet.mark,
+            connection_mark: has_connection(packet).then_some(packet.connection_mark),
             is_translated: false,
             is_masqueraded: false,
             leaks_scratch: false,
@@ -220,6 +228,8 @@ struct Walk<'a, C> {
     input: Option<Link>,
     output: Option<Link>,
     mark: u32,
+    /// `None`: the packet has no connection
+    connection_mark: Option<u32>,
     is_translated: bool,
     is_masqueraded: bool,
     leaks_scratch: bool,
@@ -267,8 +277,8 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
         let before = self.mark & self.state.marks.scratch();
         let tables: &[Table] = match hook {
             Hook::Prerouting => &[Table::Raw, Table::Mangle, Table::Nat],
-            Hook::Output => &[Table::Raw, Table::Mangle, Table::Nat, Table::Filter],
-            Hook::Input | Hook::Forward => &[Table::Mangle, Table::Filter],
+            Hook::Output => &[Table::Raw, Table::Mangle, Table::Nat, Table::Filter, Table::Security],
+            Hook::Input | Hook::Forward => &[Table::Mangle, Table::Filter, Table::Security],
             Hook::Postrouting => &[Table::Mangle, Table::Nat],
         };
         for &table in tables {
@@ -323,6 +333,9 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
                 other => return Some(other),
             },
             Target::SetMark(mark) => self.set_mark(*mark),
+            Target::SetConnMark(mark) => {
+                self.connection_mark = self.connection_mark.map(|there| there & !mark.mask | mark.value);
+            }
             Target::MapMark(set, sides) => {
                 if let Some(Found(Some(mark))) = self.found(set, *sides) {
                     self.set_mark(mark);
@@ -370,7 +383,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Match::NotSyn => !self.packet.is_syn,
             Match::State(states) => states.contains(&self.packet.state),
             Match::NotTranslated => !self.is_translated,
-            Match::ConnMark(mark) => self.packet.connection_mark & mark.mask == mark.value,
+            Match::ConnMark(mark) => self.connection_mark.is_some_and(|there| there & mark.mask == mark.value),
             Match::Mark(mark) => self.mark & mark.mask == mark.value,
             Match::DestinationPorts(ranges) => match self.transport {
                 Transport::Port(_, port) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&port)),
@@ -411,6 +424,10 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Entry::Port(port) => matches!(self.transport, Transport::Port(_, other) if other == *port),
         }
     }
+}
+
+fn has_connection(packet: &Packet) -> bool {
+    !matches!(packet.state, ConnState::Invalid | ConnState::Untracked)
 }
 
 fn link_of(route: &Route) -> Link {

@@ -36,7 +36,7 @@ mod variants;
 
 pub use compile::{CompileError, compile};
 pub use dataplane::{Changes, Dataplane, DataplaneError};
-pub use facts::{FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode, VxlanFacts};
+pub use facts::{DenyAction, FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode, VxlanFacts};
 pub use inspect::Inspection;
 pub use kernel::{Kernel, KernelError};
 pub use linux::LinuxKernel;

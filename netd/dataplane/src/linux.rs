@@ -4,7 +4,7 @@ use std::thread;
 
 use ipnet::IpNet;
 use minipod_kernel::ipset::{self, Batch, Edit, Element, Ipset, Mark, SetHeader, SetType};
-use minipod_kernel::iptables::{self, Generation, Generations, Iptables, Variant};
+use minipod_kernel::iptables::{self, Generation, Generations, Iptables, Table, Variant};
 use minipod_model::defaults::SET_PREFIX;
 use minipod_model::{IpFamily, LinkName, Protocol};
 
@@ -44,6 +44,17 @@ impl LinuxKernel {
         self.rules.variant()
     }
 
+    /// Asks the kernel for a table that not every kernel has. Where there is one it is made, without rules.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn require(&self, table: Table) -> Result<(), KernelError> {
+        for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
+            self.rules.save(family, table)?;
+        }
+        Ok(())
+    }
+
     /// Whether somebody else may have changed rules since they were read; cheap, however many there are. Sets do not count, and who changes rules in the
     /// very moment in which we do is noticed by the next reading only.
     pub fn may_have_changed(&mut self) -> bool {
@@ -67,6 +78,9 @@ impl Kernel for LinuxKernel {
         self.seen = self.generations.observe();
         for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
             read_save(family, &self.rules.save_all(family)?, &mut observed);
+        }
+        for key in observed.chains.keys() {
+            self.generations.include(key.table);
         }
         for (header, elements) in self.sets.dump(SET_PREFIX)? {
             let Some(name) = SetName::parse(&header.name) else { continue };
@@ -105,6 +119,9 @@ impl Kernel for LinuxKernel {
     }
 
     fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError> {
+        for table in tables {
+            self.generations.include(table.table);
+        }
         let text = |family| -> String {
             let of_family = tables.iter().filter(|table| table.family == family);
             of_family.map(|t| restore_text(family, t.table, &t.replace, &t.delete)).collect()

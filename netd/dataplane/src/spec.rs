@@ -159,6 +159,8 @@ pub enum Target {
     Goto(ChainName),
     /// set bits of the packet mark
     SetMark(MarkValue),
+    /// set bits of the connection mark; nothing for a packet without a connection
+    SetConnMark(MarkValue),
     /// set bits of the packet mark to what a set holds for the packet; nothing if it is not in there
     MapMark(SetName, Directions),
     /// put the packet's source address into a set for so many seconds
@@ -178,6 +180,8 @@ pub enum Reject {
     TcpReset,
     /// with ICMP port unreachable
     PortUnreachable,
+    /// with ICMP administratively prohibited
+    AdminProhibited,
 }
 
 /// Interfaces that rules name.

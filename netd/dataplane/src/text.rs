@@ -184,21 +184,25 @@ fn target_text(text: &mut String, family: IpFamily, target: &Target) {
         Target::Jump(chain) => write!(text, " -j {chain}"),
         Target::Goto(chain) => write!(text, " -g {chain}"),
         Target::SetMark(mark) => write!(text, " -j MARK --set-xmark {:#x}/{:#x}", mark.value, mark.mask),
+        Target::SetConnMark(mark) => write!(text, " -j CONNMARK --set-xmark {:#x}/{:#x}", mark.value, mark.mask),
         Target::MapMark(set, sides) => write!(text, " -j SET --map-set {set} {} --map-mark", directions(*sides)),
         Target::Remember(set, seconds) => {
             write!(text, " -j SET --add-set {set} src --exist --timeout {seconds}")
         }
         Target::DestinationNat(endpoint) => write!(text, " -j DNAT --to-destination {endpoint}"),
         Target::Masquerade => write!(text, " -j MASQUERADE --random-fully"),
-        Target::Reject(Reject::TcpReset) => write!(text, " -j REJECT --reject-with tcp-reset"),
-        Target::Reject(Reject::PortUnreachable) => {
-            let kind = match family {
-                IpFamily::V4 => "icmp-port-unreachable",
-                IpFamily::V6 => "icmp6-port-unreachable",
-            };
-            write!(text, " -j REJECT --reject-with {kind}")
-        }
+        Target::Reject(reject) => write!(text, " -j REJECT --reject-with {}", answer_name(*reject, family)),
     };
+}
+
+fn answer_name(reject: Reject, family: IpFamily) -> &'static str {
+    match (reject, family) {
+        (Reject::TcpReset, _) => "tcp-reset",
+        (Reject::PortUnreachable, IpFamily::V4) => "icmp-port-unreachable",
+        (Reject::PortUnreachable, IpFamily::V6) => "icmp6-port-unreachable",
+        (Reject::AdminProhibited, IpFamily::V4) => "icmp-admin-prohibited",
+        (Reject::AdminProhibited, IpFamily::V6) => "icmp6-adm-prohibited",
+    }
 }
 
 fn interface_name(interface: Interface) -> String {

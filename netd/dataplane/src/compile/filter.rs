@@ -1,5 +1,6 @@
-//! The filter table: what passed the verdict is accepted whatever the host's own firewall says (semantics, ruling 21), what no
-//! service answers is refused, and a node that forwards only because of us forwards nothing else.
+//! The filter table: what was denied is refused where that is wanted, what passed the verdict is accepted whatever the host's own
+//! firewall says (semantics, ruling 21), what no service answers is refused, and a node that forwards only because of us forwards
+//! nothing else.
 
 use minipod_model::Protocol;
 
@@ -14,8 +15,9 @@ impl Compiler<'_> {
         let facts = self.family_facts;
         let accept = self.facts.host_firewall == HostFirewall::Accept;
 
-        let mut forward = self.refused();
         let pods = [Match::In(Interface::AnyPod), Match::Out(Interface::AnyPod)];
+        let mut forward: Vec<Rule> = pods.iter().filter_map(|pod| self.refuse_denied(pod)).collect();
+        forward.extend(self.refused());
         if accept {
             forward.extend(pods.clone().map(|pod| Rule::new(vec![pod], Target::Accept)));
         }
@@ -24,7 +26,7 @@ impl Compiler<'_> {
             self.others(pods);
         }
 
-        let mut input = Vec::new();
+        let mut input: Vec<Rule> = self.refuse_denied(&Match::In(Interface::AnyPod)).into_iter().collect();
         if accept {
             input.push(Rule::new(vec![Match::In(Interface::AnyPod)], Target::Accept));
             let own = |dns| Rule::new(vec![Match::In(Interface::Loopback), to_host(dns)], Target::Accept);

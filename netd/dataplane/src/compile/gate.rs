@@ -75,7 +75,7 @@ impl Compiler<'_> {
     fn gate_to_pods(&mut self, gate: &SetName) {
         let to = ChainName::fixed("TO");
         // Also what the node itself sends back on a connection that it may not have any more; the verdict sees only what comes in.
-        let mut rules = vec![self.drop_revoked()];
+        let mut rules = vec![self.drop_to_pods()];
         rules.push(Rule::new(vec![Match::Set(gate.clone(), Directions::DstDst)], Target::Return));
         if self.family == IpFamily::V6 {
             rules.extend(TO_POD.map(|kind| Rule::new(vec![Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)));

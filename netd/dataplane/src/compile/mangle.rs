@@ -9,7 +9,7 @@ use super::gate::{FROM_POD, gate_set};
 use super::{Compiler, state};
 use crate::facts::PodToNode;
 use crate::name::{ChainName, SetName};
-use crate::spec::{Chain, ConnState, Directions, Hook, Interface, MarkValue, Match, Rule, Table, Target};
+use crate::spec::{Chain, ConnState, Directions, Hook, Interface, Match, Rule, Table, Target};
 
 /// Where the cluster DNS answers, over UDP and TCP.
 const DNS_PORT: u16 = 53;
@@ -126,7 +126,8 @@ impl Compiler<'_> {
     /// What holds whatever the policies say.
     fn before_policy(&self) -> Vec<Rule> {
         vec![
-            self.drop_revoked(),
+            // A connection that was allowed once and is no more (ruling 4).
+            Rule::new(vec![self.revoked()], self.deny()),
             Rule::new(vec![state(ConnState::Established)], Target::Return),
             // Errors about a connection; what a helper expects as RELATED is judged like anything else.
             Rule::new(vec![Match::Icmp, state(ConnState::Related)], Target::Return),
@@ -134,12 +135,6 @@ impl Compiler<'_> {
             // `nf_conntrack_tcp_loose` takes a segment in the middle for a new connection, perhaps the wrong way round (ruling 4).
             Rule::new(vec![Match::Protocol(Protocol::Tcp), Match::NotSyn], Target::Drop),
         ]
-    }
-
-    /// A connection that was allowed once and is no more (ruling 4).
-    pub(super) fn drop_revoked(&self) -> Rule {
-        let revoked = self.facts.marks.revoked();
-        Rule::new(vec![Match::ConnMark(MarkValue { value: revoked, mask: revoked })], Target::Drop)
     }
 
     fn judged(&self, pod: &Match, side: Directions, word: &'static str, next_word: &'static str) -> [Rule; 2] {

@@ -1,6 +1,7 @@
 //! From what policies and services ask and what the node is, to the chains and sets that do it (docs/datapath.md, "Hooks" and
 //! "Sets"). Pure: equal input, equal output.
 
+mod deny;
 mod filter;
 mod gate;
 mod mangle;
@@ -86,6 +87,7 @@ impl Compiler<'_> {
         self.vxlan_sets();
         self.gates();
         self.mangle();
+        self.denied();
         self.signatures();
         self.services();
         self.masquerade();

@@ -132,7 +132,7 @@ impl Compiler<'_> {
                 rules.push(Rule::new(vec![pairs], Target::Return));
             }
         }
-        rules.push(Rule::always(Target::Drop));
+        rules.push(Rule::always(self.deny()));
         Chain::new(rules)
     }
 

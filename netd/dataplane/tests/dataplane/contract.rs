@@ -12,8 +12,8 @@ use netd_dataplane::fake::FakeKernel;
 use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
 use netd_dataplane::plan::TableRestore;
-use netd_dataplane::spec::{Chain, Directions, Match, Rule, SetKind, Table, Target};
-use netd_dataplane::{Dataplane, HostFirewall, Kernel, LinuxKernel, MarkBits, NodeFacts, PodToNode};
+use netd_dataplane::spec::{Chain, Directions, Match, Reject, Rule, SetKind, Table, Target};
+use netd_dataplane::{Dataplane, DenyAction, HostFirewall, Kernel, LinuxKernel, MarkBits, NodeFacts, PodToNode};
 
 /// Runs a test with the real kernel in an empty network namespace, for each variant of iptables.
 fn on_linux(test: impl Fn(LinuxKernel) + Sync) {
@@ -118,7 +118,11 @@ fn the_kernel_refuses(mut kernel: impl Kernel) {
     kernel
         .restore(&restore(mangle, BTreeMap::from([(ChainName::parse("MP-Y").expect("a name"), dangling)])))
         .expect_err("a rule to an unknown chain");
-    for (table, target) in [(Table::Nat, Target::Drop), (Table::Mangle, Target::Masquerade)] {
+    for (table, target) in [
+        (Table::Nat, Target::Drop),
+        (Table::Mangle, Target::Masquerade),
+        (Table::Mangle, Target::Reject(Reject::AdminProhibited)),
+    ] {
         let chain = Chain::new(vec![Rule::always(target)]);
         let name = ChainName::parse("MP-Z").expect("a name");
         kernel.restore(&restore(table, BTreeMap::from([(name, chain)]))).expect_err("not in this table");
@@ -147,7 +151,7 @@ fn what_somebody_changed_is_put_right() {
         let variant = kernel.variant();
         let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
         run(&format!("iptables-{variant}"), "-t nat -A OUTPUT -p tcp -m tcp --dport 1 -j ACCEPT");
-        dataplane.apply(&rich(), &facts()).expect("applies");
+        dataplane.apply(&rich(), &rejects()).expect("applies");
         let before = dataplane.kernel().observe().expect("observes");
         let tampering = [
             ("", "-F FORWARD"),
@@ -159,6 +163,8 @@ fn what_somebody_changed_is_put_right() {
             ("", "-t mangle -I FORWARD 1 -j ACCEPT"),
             ("", "-t raw -D PREROUTING 1"),
             ("", "-t nat -F MP-SERVICES"),
+            ("", "-t security -F"),
+            ("", "-t security -I INPUT 1 -j ACCEPT"),
             ("ipset", "flush mp-sig4"),
             ("ipset", "del mp-p-foo-4 10.244.1.2"),
             ("ipset", "add mp-p-foo-4 10.244.1.99"),
@@ -259,6 +265,10 @@ fn mark_bits_can_be_changed_on_linux() {
     on_linux(mark_bits_can_be_changed);
 }
 
+fn rejects() -> NodeFacts {
+    NodeFacts { deny_action: DenyAction::Reject, ..facts() }
+}
+
 fn what_the_node_is_can_change(kernel: impl Kernel) {
     let mut dataplane = Dataplane::adopt(kernel).expect("adopts nothing");
     let respect = NodeFacts { host_firewall: HostFirewall::Respect, pod_to_node: PodToNode::Allow, ..facts() };
@@ -273,11 +283,14 @@ fn what_the_node_is_can_change(kernel: impl Kernel) {
     without_services.services.clear();
     for (intent, facts) in [
         (rich(), facts()),
+        (rich(), rejects()),
         (rich(), respect),
         (without_services, kubernetes),
         (rich(), facts_with_vxlan()),
         (rich(), NodeFacts { v6: None, ..facts_with_vxlan() }),
         (rich(), without_v6),
+        (changed(), facts()),
+        (changed(), rejects()),
         (changed(), facts()),
     ] {
         dataplane.apply(&intent, &facts).expect("applies");

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use crate::sample::{addr, facts, link, net, pod_address, route};
 use minipod_model::{IpFamily, Labels, PodKey, Protocol, Selector};
 use netd_dataplane::index::Indexes;
-use netd_dataplane::interpret::{Origin, Packet, Route, State};
-use netd_dataplane::{MarkBits, compile};
+use netd_dataplane::interpret::{End, Origin, Packet, Route, State};
+use netd_dataplane::spec::Table;
+use netd_dataplane::{DenyAction, MarkBits, PodToNode, compile};
 use netd_policy::evaluate::verdict;
 use netd_policy::object::{
     Attachment, Block, NamedPort, Namespace, Node, ObjectKey, Peer, PeerNamespaces, Pod, Policy, PortNumbers, Rule,
@@ -170,12 +171,15 @@ proptest! {
         pods in proptest::collection::vec(pod(), PODS as usize),
         policies in proptest::collection::vec(policy(), 0..4),
         pod_to_node: bool,
+        rejects: bool,
     ) {
         let index = index(pods, policies, pod_to_node);
         let mut node = facts();
-        node.pod_to_node = if pod_to_node { netd_dataplane::PodToNode::Allow } else { netd_dataplane::PodToNode::Enforce };
+        node.pod_to_node = if pod_to_node { PodToNode::Allow } else { PodToNode::Enforce };
+        node.deny_action = if rejects { DenyAction::Reject } else { DenyAction::Drop };
         let spec = compile(&index.intent(), &node, &Indexes::default()).expect("compiles");
         let state = State::of_spec(&spec, MarkBits::default());
+        let filter_accepts = state.clone().accepting_in(Table::Filter);
         let transports = [53, 80, 8080]
             .map(|port| Transport::Port(Protocol::Tcp, port))
             .into_iter()
@@ -214,6 +218,16 @@ proptest! {
                         }
                         let outcome = state.walk(&packet, |address| route(address, LOCAL), |_, _| true);
                         prop_assert_eq!(outcome.arrives(), expected, "{:?} {:?}", judged, verdict(index.cluster(), &judged));
+                        // What asks the cluster DNS from outside, or at another port, is dropped whatever policy says.
+                        let is_question = origin != Origin::Uplink && (transport.reaches_dns() || packet.icmp.is_some());
+                        if !expected && (!to_dns || is_question) {
+                            let is_rejected = matches!(outcome.end, End::Rejected(Table::Filter, _));
+                            prop_assert_eq!(is_rejected, rejects, "{:?} {:?}", judged, outcome);
+                        }
+                        if rejects {
+                            let outcome = filter_accepts.walk(&packet, |address| route(address, LOCAL), |_, _| true);
+                            prop_assert_eq!(outcome.arrives(), expected, "{:?} {:?}", judged, outcome);
+                        }
                     }
                 }
             }

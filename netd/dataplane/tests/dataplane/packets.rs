@@ -3,17 +3,20 @@
 #![expect(clippy::panic, reason = "a test says which of many connections failed")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::sample::{add_pod, addr, any_port, facts, group, link, pod_address, port_class, service, signature};
+use minipod_kernel::conntrack::Conntrack;
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::{IpFamily, Protocol};
-use netd_dataplane::{Dataplane, HostFirewall, LinuxKernel, NodeFacts, PodToNode, remove_from_other_variants};
-use netd_policy::intent::{Allowed, Intent, Peers};
+use netd_dataplane::{
+    Dataplane, DenyAction, HostFirewall, LinuxKernel, MarkBits, NodeFacts, PodToNode, remove_from_other_variants,
+};
+use netd_policy::intent::{Allowed, Backends, Frontend, Intent, Peers};
 
 /// What is allowed answers within this, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -589,6 +592,235 @@ fn a_policy_holds_for_the_next_connection_and_not_before() {
         lab.apply(&mut dataplane, &intent, &lab_facts());
         for family in IpFamily::ALL {
             allowed(lab.pod(2), pod_address(1, family), 8081);
+        }
+    }
+}
+
+/// What is refused is told within this, also on a busy machine: before the first retransmission.
+const AT_ONCE: Duration = Duration::from_millis(900);
+
+#[track_caller]
+fn refused(from: &NetNs, to: IpAddr, port: u16) {
+    let result = dial(from, to, port, AT_ONCE);
+    assert_eq!(result, Err(ErrorKind::ConnectionRefused), "{to} port {port}");
+}
+
+/// Sends a datagram and says what comes back of it.
+fn ask(from: &NetNs, to: IpAddr, port: u16) -> Result<usize, ErrorKind> {
+    let asked = from.run(|| {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(SocketAddr::new(to, port))?;
+        socket.set_read_timeout(Some(AT_ONCE))?;
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 16])
+    });
+    asked.expect("a namespace").map_err(|error: std::io::Error| error.kind())
+}
+
+/// As a program reads ICMP (for IPv6) "administratively prohibited".
+fn prohibited(family: IpFamily) -> ErrorKind {
+    match family {
+        IpFamily::V4 => ErrorKind::HostUnreachable,
+        IpFamily::V6 => ErrorKind::PermissionDenied,
+    }
+}
+
+/// Takes what comes to the port, of either family.
+fn receiver(netns: &NetNs, port: u16) -> UdpSocket {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    netns.run(|| UdpSocket::bind(any)).expect("a namespace").expect("the port is free")
+}
+
+/// A connection whose ends are silent.
+fn connected(from: &NetNs, to: &NetNs, address: SocketAddr) -> [TcpStream; 2] {
+    let listener = to.run(|| TcpListener::bind(address)).expect("a namespace").expect("the port is free");
+    let near = from.run(|| TcpStream::connect_timeout(&address, PATIENCE)).expect("a namespace").expect("allowed");
+    [near, listener.accept().expect("the connection").0]
+}
+
+/// Pod 4 may not send anything. The address of a service leads to pod 1 over UDP too.
+fn lesson_with_a_sealed_pod() -> Intent {
+    let mut intent = lesson();
+    signature(&mut intent, "sealed", None, Some(Allowed::default()));
+    add_pod(&mut intent, 4, "sealed");
+    for family in IpFamily::ALL {
+        let frontend = Frontend { address: service_address(20, family), protocol: Protocol::Udp, port: 80 };
+        let endpoints = vec![(pod_address(1, family), 8080)];
+        let backends = Backends { name: "default/s80:udp".to_owned(), endpoints, affinity_seconds: None };
+        intent.services.insert(frontend, backends);
+    }
+    intent
+}
+
+fn rejecting() -> NodeFacts {
+    NodeFacts { deny_action: DenyAction::Reject, ..lab_facts() }
+}
+
+/// A node that rejects, and that answers on ports of its own and of an outside machine, which knows the way to the pods.
+fn rejecting_lab(variant: Variant) -> (Lab, Dataplane<LinuxKernel>) {
+    let lab = Lab::new(variant, 4);
+    for (range, family) in [("10.244.1.0/24", IpFamily::V4), ("fd00:10:244:1::/64", IpFamily::V6)] {
+        ip(&lab.outside[0], &format!("route add {range} via {}\n", node_address(1, family)));
+    }
+    let mut dataplane = lab.dataplane();
+    lab.apply(&mut dataplane, &lesson_with_a_sealed_pod(), &rejecting());
+    (lab, dataplane)
+}
+
+/// Connections that policy denies, as (from, to, port): by the egress of one end, by the ingress of the other, forwarded and to the node.
+fn denied_ways(lab: &Lab, family: IpFamily) -> [(&NetNs, IpAddr, u16); 7] {
+    let at = |number| pod_address(number, family);
+    [
+        (lab.pod(3), at(1), 8080),
+        (lab.pod(3), at(2), 8080),
+        (lab.pod(3), service_address(20, family), 80),
+        (&lab.outside[0], at(1), 8080),
+        (lab.pod(4), outside(1, family), 9000),
+        (lab.pod(4), node_address(1, family), 9000),
+        (lab.pod(4), dns(family), 53),
+    ]
+}
+
+fn what_is_denied_is_answered_at_once_where_the_node_rejects(variant: Variant) {
+    let (lab, mut dataplane) = rejecting_lab(variant);
+    serve(lab.pod(1), 8080);
+    serve(lab.pod(2), 8080);
+    serve(&lab.node, 53);
+    serve(&lab.node, 9000);
+    serve(&lab.outside[0], 9000);
+    for reflect in [0, 1] {
+        run(&lab.node, "sysctl", &format!("-qw net.ipv4.fwmark_reflect={reflect} net.ipv6.fwmark_reflect={reflect}"));
+        for family in IpFamily::ALL {
+            let at = |number| pod_address(number, family);
+            for (from, to, port) in denied_ways(&lab, family) {
+                refused(from, to, port);
+            }
+            // What is allowed works as it does elsewhere.
+            assert_eq!(allowed(lab.pod(2), at(1), 8080), at(2).to_string());
+            allowed(lab.pod(2), service_address(20, family), 80);
+            allowed(lab.pod(1), service_address(20, family), 80);
+            allowed(lab.pod(3), dns(family), 53);
+            allowed(&lab.outside[0], at(2), 8080);
+            assert_eq!(allowed(lab.pod(2), outside(1, family), 9000), node_address(1, family).to_string());
+        }
+    }
+    for family in IpFamily::ALL {
+        for (from, to, port) in denied_ways(&lab, family) {
+            assert_eq!(ask(from, to, port), Err(prohibited(family)), "a datagram to {to} port {port}");
+        }
+    }
+    let tracked =
+        lab.node.run(|| Conntrack::open().expect("a socket").list_all().expect("lists")).expect("a namespace");
+    let sealed = IpFamily::ALL.map(|family| pod_address(4, family));
+    let left: Vec<_> = tracked
+        .iter()
+        .filter(|tracked| {
+            sealed.contains(&tracked.original.source) || tracked.mark & MarkBits::default().revoked() != 0
+        })
+        .collect();
+    assert!(left.is_empty() && !tracked.is_empty(), "a refused packet leaves no connection: {left:?}");
+
+    // Somebody else's filter decides about the rest.
+    let facts = NodeFacts { host_firewall: HostFirewall::Respect, ..rejecting() };
+    lab.apply(&mut dataplane, &lesson_with_a_sealed_pod(), &facts);
+    refused(lab.pod(3), pod_address(1, IpFamily::V4), 8080);
+    allowed(lab.pod(2), pod_address(1, IpFamily::V4), 8080);
+
+    // Back to silence, and nothing of it is left.
+    lab.apply(&mut dataplane, &lesson_with_a_sealed_pod(), &lab_facts());
+    for (from, to, port) in denied_ways(&lab, IpFamily::V4) {
+        denied(from, to, port);
+    }
+    let save = || Command::new(format!("iptables-{variant}-save")).output().expect("the program runs");
+    let saved = lab.node.run(save).expect("a namespace");
+    let saved = String::from_utf8_lossy(&saved.stdout);
+    assert!(saved.contains("MP-VERDICT") && !saved.contains("MP-DENIED"), "{saved}");
+}
+
+#[test]
+fn what_is_denied_is_answered_at_once_where_the_node_rejects_with_nft() {
+    what_is_denied_is_answered_at_once_where_the_node_rejects(Variant::Nft);
+}
+
+#[test]
+fn what_is_denied_is_answered_at_once_where_the_node_rejects_with_legacy() {
+    what_is_denied_is_answered_at_once_where_the_node_rejects(Variant::Legacy);
+}
+
+#[test]
+fn nobodys_accept_in_filter_lets_through_what_the_node_would_reject() {
+    for variant in Variant::ALL {
+        let (lab, _dataplane) = rejecting_lab(variant);
+        let places = [lab.pod(1), lab.pod(2), &lab.node, &lab.outside[0]];
+        let taken = places.map(|place| [8080, 9000, 53].map(|port| receiver(place, port)));
+        let send = |from: &NetNs, to: IpAddr, port: u16| {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let sent = from.run(|| UdpSocket::bind(any)?.send_to(b"?", SocketAddr::new(to, port)));
+            sent.expect("a namespace").expect("sent");
+        };
+        lab.iptables("-I FORWARD 1 -j ACCEPT");
+        lab.iptables("-I INPUT 1 -j ACCEPT");
+        for family in IpFamily::ALL {
+            for (from, to, port) in denied_ways(&lab, family) {
+                send(from, to, port);
+            }
+        }
+        // A connection that is not tracked has no mark that could keep it back.
+        lab.iptables("-t raw -I PREROUTING 1 -p udp -j CT --notrack");
+        for family in IpFamily::ALL {
+            send(lab.pod(3), pod_address(1, family), 8080);
+            send(lab.pod(4), outside(1, family), 9000);
+            send(lab.pod(4), node_address(1, family), 9000);
+        }
+        for family in IpFamily::ALL {
+            denied(lab.pod(3), pod_address(1, family), 8080);
+            denied(lab.pod(4), node_address(1, family), 9000);
+        }
+        for socket in taken.iter().flatten() {
+            socket.set_nonblocking(true).expect("a socket");
+            let came = socket.recv_from(&mut [0; 16]).map(|(_, from)| from);
+            assert!(came.is_err(), "{variant}: a datagram that policy denies came from {came:?}");
+        }
+        // What policy allows comes through.
+        let at_node = &taken[2][1];
+        at_node.set_nonblocking(false).expect("a socket");
+        at_node.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        for family in IpFamily::ALL {
+            send(lab.pod(2), node_address(1, family), 9000);
+            at_node.recv(&mut [0; 16]).expect("allowed");
+        }
+    }
+}
+
+#[test]
+fn a_revoked_connection_is_reset_where_the_node_rejects() {
+    for variant in Variant::ALL {
+        let (lab, _dataplane) = rejecting_lab(variant);
+        for family in IpFamily::ALL {
+            let ways = [
+                (lab.pod(2), lab.pod(1), SocketAddr::new(pod_address(1, family), 8080)),
+                (lab.pod(2), &lab.node, SocketAddr::new(node_address(1, family), 9000)),
+                (&lab.outside[0], lab.pod(2), SocketAddr::new(pod_address(2, family), 9000)),
+            ];
+            let open = ways.map(|(from, to, address)| connected(from, to, address));
+            let bit = MarkBits::default().revoked();
+            let mark = || {
+                let mut tracked = Conntrack::open().expect("a socket");
+                let all = tracked.list_all().expect("lists");
+                tracked.mark(&all, bit, bit).expect("marks")
+            };
+            assert!(lab.node.run(mark).expect("a namespace") >= open.len());
+            for (number, ends) in open.into_iter().enumerate() {
+                // What the node itself sends is dropped without a word: it has no verdict.
+                let speaking = if number == 1 { 1 } else { 2 };
+                for mut end in ends.into_iter().take(speaking) {
+                    end.set_read_timeout(Some(AT_ONCE)).expect("a time-out");
+                    end.write_all(b"?").expect("the kernel takes it");
+                    let answer = end.read(&mut [0; 16]).map_err(|error| error.kind());
+                    assert_eq!(answer, Err(ErrorKind::ConnectionReset), "{variant} {family:?} way {number}");
+                }
+            }
         }
     }
 }

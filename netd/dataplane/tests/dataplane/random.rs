@@ -8,7 +8,7 @@ use crate::sample::{add_pod, addr, facts, net, pod_address, route, service};
 use minipod_model::{IpFamily, Protocol};
 use netd_dataplane::index::Indexes;
 use netd_dataplane::interpret::{Origin, Outcome, Packet, Route, State};
-use netd_dataplane::{Spec, compile};
+use netd_dataplane::{NodeFacts, Spec, compile};
 use netd_policy::Transport;
 use netd_policy::intent::{
     Allowed, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature, SignatureId,
@@ -233,5 +233,9 @@ pub(crate) fn expected(intent: &Intent, packet: &Packet) -> bool {
 }
 
 pub(crate) fn spec_of(intent: &Intent) -> Spec {
-    compile(intent, &facts(), &Indexes::default()).expect("compiles")
+    spec_on(&facts(), intent)
+}
+
+pub(crate) fn spec_on(facts: &NodeFacts, intent: &Intent) -> Spec {
+    compile(intent, facts, &Indexes::default()).expect("compiles")
 }

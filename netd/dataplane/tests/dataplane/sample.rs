@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, PodKey, Protocol};
 use netd_dataplane::interpret::Route;
-use netd_dataplane::{FamilyFacts, NodeFacts, VxlanFacts};
+use netd_dataplane::{DenyAction, FamilyFacts, MarkBits, NodeFacts, VxlanFacts};
 use netd_policy::intent::{
     Allowed, Backends, Endpoint, Frontend, GroupId, Intent, Pair, PairsId, PeerGroup, Peers, PortClass, Signature,
     SignatureId,
 };
+use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
 pub(crate) fn addr(text: &str) -> IpAddr {
@@ -56,6 +57,15 @@ pub(crate) fn facts_with_vxlan() -> NodeFacts {
         node_addresses: nodes.map(addr).into(),
     };
     NodeFacts { vxlan: Some(vxlan), ..facts() }
+}
+
+/// The same node, as its administrator may start it again: with either answer to what is denied, and with another connection mark.
+pub(crate) fn facts_of_a_start() -> impl Strategy<Value = NodeFacts> {
+    any::<[bool; 2]>().prop_map(|[rejects, other_bit]| {
+        let deny_action = if rejects { DenyAction::Reject } else { DenyAction::Drop };
+        let marks = if other_bit { MarkBits::new(0xffff_0000, 0x1000_0000) } else { Ok(MarkBits::default()) };
+        NodeFacts { deny_action, marks: marks.expect("bits that can be used"), ..facts() }
+    })
 }
 
 /// The pod's address in each family: `10.244.1.N` and `fd00:10:244:1::N`.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::random::{Choice, LOCAL, choice, intent, packets, signatures, spec_of, walk};
-use crate::sample::{add_pod, facts, facts_with_vxlan, link};
+use crate::random::{Choice, LOCAL, choice, intent, packets, service_address, signatures, spec_of, walk};
+use crate::sample::{add_pod, facts, facts_of_a_start, facts_with_vxlan, link};
+use minipod_model::IpFamily;
 use netd_dataplane::diff::diff;
 use netd_dataplane::fake::FakeKernel;
 use netd_dataplane::interpret::{Packet, State};
 use netd_dataplane::kernel::execute_step;
 use netd_dataplane::plan::{Plan, SetEdit, Step};
+use netd_dataplane::spec::Table;
 use netd_dataplane::{Dataplane, Kernel, MarkBits, NodeFacts, Spec, compile};
 use netd_policy::Transport;
 use netd_policy::intent::Intent;
@@ -98,20 +100,39 @@ fn single_changes(plan: &Plan) -> Vec<Step> {
     steps
 }
 
-/// Pairs of source and translated destination that get through, with what got through.
-fn passing(kernel: &FakeKernel, packets: &[Packet]) -> Vec<Option<(IpAddr, Option<u16>)>> {
+/// What somebody else's rules in the filter table do.
+#[derive(Debug, Clone, Copy)]
+enum Others {
+    /// nothing
+    Absent,
+    /// accept everything before ours
+    Accept,
+}
+
+fn state_of(kernel: &FakeKernel, others: Others) -> State<'_> {
     let state = State::of_fake(kernel, MarkBits::default());
-    packets
-        .iter()
-        .map(|packet| {
-            let outcome = walk(&state, packet);
-            outcome.arrives().then_some(outcome.destination)
-        })
-        .collect()
+    match others {
+        Others::Absent => state,
+        Others::Accept => state.accepting_in(Table::Filter),
+    }
+}
+
+/// Where the packet gets through to, after translation.
+fn arrival(state: &State<'_>, packet: &Packet) -> Option<(IpAddr, Option<u16>)> {
+    let outcome = walk(state, packet);
+    // What is still for a cluster IP is refused by its route too, whoever accepts it in filter.
+    let is_service =
+        [20, 21].map(|number| service_address(number, IpFamily::of(packet.source))).contains(&outcome.destination.0);
+    (outcome.arrives() && !is_service).then_some(outcome.destination)
+}
+
+/// Where each packet gets through to.
+fn passing(state: &State<'_>, packets: &[Packet]) -> Vec<Option<(IpAddr, Option<u16>)>> {
+    packets.iter().map(|packet| arrival(state, packet)).collect()
 }
 
 /// Whether the packet gets to `destination` in a state, translated or straight.
-fn gets_to(kernel: &FakeKernel, packet: &Packet, destination: (IpAddr, Option<u16>)) -> bool {
+fn gets_to(state: &State<'_>, packet: &Packet, destination: (IpAddr, Option<u16>)) -> bool {
     let straight = Packet {
         destination: destination.0,
         transport: match (packet.transport, destination.1) {
@@ -120,11 +141,7 @@ fn gets_to(kernel: &FakeKernel, packet: &Packet, destination: (IpAddr, Option<u1
         },
         ..packet.clone()
     };
-    let state = State::of_fake(kernel, MarkBits::default());
-    [packet, &straight].into_iter().any(|packet| {
-        let outcome = walk(&state, packet);
-        outcome.arrives() && outcome.destination == destination
-    })
+    [packet, &straight].into_iter().any(|packet| arrival(state, packet) == Some(destination))
 }
 
 fn plan_to(kernel: &mut FakeKernel, intent: &Intent, facts: &NodeFacts) -> (Plan, Spec) {
@@ -134,7 +151,7 @@ fn plan_to(kernel: &mut FakeKernel, intent: &Intent, facts: &NodeFacts) -> (Plan
 }
 
 /// Applies a plan and checks every state on the way.
-fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<(), TestCaseError> {
+fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool, others: Others) -> Result<(), TestCaseError> {
     let mut packets = packets();
     packets.extend(crate::vxlan::packets());
     let old = kernel.clone();
@@ -142,13 +159,14 @@ fn check_prefixes(kernel: &mut FakeKernel, plan: &Plan, strict: bool) -> Result<
     for step in plan.all() {
         execute_step(&mut new, step).expect("the plan can be applied");
     }
-    let (old_passing, new_passing) = (passing(&old, &packets), passing(&new, &packets));
+    let (old_state, new_state) = (state_of(&old, others), state_of(&new, others));
+    let (old_passing, new_passing) = (passing(&old_state, &packets), passing(&new_state, &packets));
     for (number, step) in single_changes(plan).iter().enumerate() {
         execute_step(kernel, step).expect("the plan can be applied");
-        let now = passing(kernel, &packets);
+        let now = passing(&state_of(kernel, others), &packets);
         for (index, packet) in packets.iter().enumerate() {
             if let Some(destination) = now[index] {
-                let was = gets_to(&old, packet, destination) || gets_to(&new, packet, destination);
+                let was = gets_to(&old_state, packet, destination) || gets_to(&new_state, packet, destination);
                 prop_assert!(was, "step {number} {step:?} passes {packet:?} to {destination:?}");
             }
             let both = old_passing[index].is_some() && old_passing[index] == new_passing[index];
@@ -170,7 +188,7 @@ fn no_step_opens_a_gap_where_vxlan_comes_or_goes() {
     for facts in [facts_with_vxlan(), facts()] {
         let (plan, _) = plan_to(&mut kernel, &intent, &facts);
         assert!(!plan.is_empty());
-        check_prefixes(&mut kernel, &plan, true).expect("no gap");
+        check_prefixes(&mut kernel, &plan, true, Others::Absent).expect("no gap");
     }
 }
 
@@ -181,16 +199,18 @@ proptest! {
     fn no_step_passes_what_neither_the_old_nor_the_new_state_allows(
         signatures in signatures(),
         choices in proptest::collection::vec(choice(), 3),
+        starts in proptest::collection::vec(facts_of_a_start(), 3),
+        others in prop_oneof![Just(Others::Absent), Just(Others::Accept)],
         interrupted_at in 0.0..1.0_f64,
     ) {
         let intents: Vec<Intent> = choices.iter().map(|choice| intent(&signatures, choice)).collect();
         let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
-        dataplane.apply(&intents[0], &facts()).expect("applies");
+        dataplane.apply(&intents[0], &starts[0]).expect("applies");
         let mut kernel = dataplane.kernel().clone();
 
-        let (plan, _) = plan_to(&mut kernel, &intents[1], &facts());
+        let (plan, _) = plan_to(&mut kernel, &intents[1], &starts[1]);
         let mut interrupted = kernel.clone();
-        check_prefixes(&mut kernel, &plan, false)?;
+        check_prefixes(&mut kernel, &plan, false, others)?;
 
         // A change that was interrupted anywhere, and then another.
         let steps = single_changes(&plan);
@@ -199,8 +219,8 @@ proptest! {
         for step in &steps[..done] {
             execute_step(&mut interrupted, step).expect("the plan can be applied");
         }
-        let (plan, spec) = plan_to(&mut interrupted, &intents[2], &facts());
-        check_prefixes(&mut interrupted, &plan, false)?;
+        let (plan, spec) = plan_to(&mut interrupted, &intents[2], &starts[2]);
+        check_prefixes(&mut interrupted, &plan, false, others)?;
         prop_assert_eq!(interrupted.observe().expect("observes"), netd_dataplane::observed::Observed::of(&spec));
     }
 
@@ -209,13 +229,14 @@ proptest! {
         signatures in signatures(),
         choice in choice(),
         moved in proptest::collection::vec(0..4_usize, LOCAL as usize),
+        facts in facts_of_a_start(),
     ) {
         let pods = choice.pods.iter().zip(moved).map(|(pod, to)| pod.map(|_| to)).collect();
         let next = Choice { pods, ..choice.clone() };
         let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
-        dataplane.apply(&intent(&signatures, &choice), &facts()).expect("applies");
+        dataplane.apply(&intent(&signatures, &choice), &facts).expect("applies");
         let mut kernel = dataplane.kernel().clone();
-        let (plan, _) = plan_to(&mut kernel, &intent(&signatures, &next), &facts());
-        check_prefixes(&mut kernel, &plan, true)?;
+        let (plan, _) = plan_to(&mut kernel, &intent(&signatures, &next), &facts);
+        check_prefixes(&mut kernel, &plan, true, Others::Absent)?;
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::random::{choice, expected, intent, packets, signatures, spec_of, walk};
-use crate::sample::{addr, link, pod_address, service};
+use crate::random::{choice, expected, intent, packets, signatures, spec_of, spec_on, walk};
+use crate::sample::{addr, facts, facts_of_a_start, link, pod_address, service};
 use minipod_model::{IpFamily, Protocol};
-use netd_dataplane::MarkBits;
 use netd_dataplane::interpret::{End, Origin, Packet, Route, State};
-use netd_dataplane::spec::ConnState;
+use netd_dataplane::spec::{ConnState, Hook, Table};
+use netd_dataplane::{DenyAction, MarkBits, NodeFacts};
 use netd_policy::Transport;
 use netd_policy::intent::{Allowed, GroupId, Intent, PeerGroup, Peers, Signature, SignatureId};
 use proptest::prelude::*;
@@ -17,9 +17,13 @@ proptest! {
     #![proptest_config(crate::sample::cases(48))]
 
     #[test]
-    fn compiled_rules_give_the_verdict_of_the_intent(signatures in signatures(), choice in choice()) {
+    fn compiled_rules_give_the_verdict_of_the_intent(
+        signatures in signatures(),
+        choice in choice(),
+        facts in facts_of_a_start(),
+    ) {
         let intent = intent(&signatures, &choice);
-        let spec = spec_of(&intent);
+        let spec = spec_on(&facts, &intent);
         let state = State::of_spec(&spec, MarkBits::default());
         for packet in packets() {
             let outcome = walk(&state, &packet);
@@ -39,6 +43,63 @@ proptest! {
             let marked = Packet { mark, ..packet.clone() };
             prop_assert_eq!(walk(&state, &marked).end, walk(&state, &packet).end, "{:?}", marked);
         }
+    }
+
+    #[test]
+    fn an_accept_on_top_in_filter_lets_no_more_pass_where_denied_packets_are_rejected(
+        signatures in signatures(),
+        choice in choice(),
+        untracked: bool,
+    ) {
+        let intent = intent(&signatures, &choice);
+        let dropping = spec_of(&intent);
+        let rejecting = spec_on(&rejects(), &intent);
+        let accepting = |spec| State::of_spec(spec, MarkBits::default()).accepting_in(Table::Filter);
+        for packet in packets() {
+            let state = if untracked { ConnState::Untracked } else { ConnState::New };
+            let packet = Packet { state, ..packet };
+            let outcome = walk(&accepting(&rejecting), &packet);
+            prop_assert_eq!(outcome.arrives(), walk(&accepting(&dropping), &packet).arrives(), "{:?} {:?}", packet, outcome);
+        }
+    }
+}
+
+fn rejects() -> NodeFacts {
+    NodeFacts { deny_action: DenyAction::Reject, ..facts() }
+}
+
+#[test]
+fn what_is_denied_is_answered_only_where_the_node_rejects_and_only_for_its_policy() {
+    let intent = crate::sample::rich();
+    let (dropping, rejecting) = (spec_of(&intent), spec_on(&rejects(), &intent));
+    assert!(dropping.chains.keys().all(|key| key.table != Table::Security && !key.name.as_str().contains("DENIED")));
+    let at = |number| pod_address(number, IpFamily::V4);
+    let first = |from: u8, to| {
+        Packet::first(Origin::Pod(link(&format!("p{from}"))), at(from), to, Transport::Port(Protocol::Tcp, 9999))
+    };
+    let egress = first(3, at(2));
+    let revoked = MarkBits::default().revoked();
+    let live = Packet { state: ConnState::Established, is_syn: false, connection_mark: revoked, ..first(2, at(1)) };
+    let (own, node) = (pod_address(3, IpFamily::V6), addr("2001:db8::1"));
+    let to_node = Packet::first(Origin::Pod(link("p3")), own, node, Transport::Port(Protocol::Tcp, 9999));
+    let forward = Hook::Forward;
+    for (packet, hook, is_answered) in [
+        (egress.clone(), forward, true),
+        (first(3, addr("192.0.2.77")), forward, true),
+        (to_node, Hook::Input, true),
+        (live, forward, true),
+        (Packet { state: ConnState::Untracked, ..egress.clone() }, forward, false),
+        (Packet { state: ConnState::Invalid, ..egress.clone() }, forward, false),
+        (Packet { is_syn: false, ..egress.clone() }, forward, false),
+        // Nothing is known of this pod yet.
+        (first(2, at(5)), forward, false),
+        (first(2, addr("10.96.0.10")), Hook::Input, false),
+    ] {
+        let end = |spec| walk(&State::of_spec(spec, MarkBits::default()), &packet).end;
+        let dropped = End::Dropped(Table::Mangle, hook);
+        assert_eq!(end(&dropping), dropped, "{packet:?}");
+        let answered = if is_answered { End::Rejected(Table::Filter, hook) } else { dropped };
+        assert_eq!(end(&rejecting), answered, "{packet:?}");
     }
 }
 #[test]
@@ -116,7 +177,8 @@ fn large(pods: u32, services: u32) -> Intent {
 /// The most rules that the first packet of a connection to a service meets on the way to its pod.
 fn longest_way(pods: u32, services: u32) -> usize {
     let intent = large(pods, services);
-    let spec = spec_of(&intent);
+    // The longer way of the two.
+    let spec = spec_on(&rejects(), &intent);
     let state = State::of_spec(&spec, MarkBits::default());
     let address = |n: u32| addr(&format!("10.244.{}.{}", 1 + n / 250, n % 250 + 1));
     let links: BTreeMap<IpAddr, _> = (0..pods).map(|n| (address(n), link(&format!("p{n}")))).collect();
