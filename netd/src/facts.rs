@@ -15,6 +15,7 @@ pub fn gather(options: &Options, host: &HostNet) -> NodeFacts {
     let mut facts = NodeFacts {
         host_firewall: if options.accept_past_host_firewall { HostFirewall::Accept } else { HostFirewall::Respect },
         pod_to_node: if options.pod_to_node { PodToNode::Allow } else { PodToNode::Enforce },
+        deny_action: options.deny_action,
         marks: options.marks,
         ..NodeFacts::default()
     };

@@ -21,7 +21,7 @@ mod start;
 pub mod versions;
 pub mod watch;
 
-pub use netd_dataplane::facts::{MarkBits, MarkBitsError};
+pub use netd_dataplane::facts::{DenyAction, MarkBits, MarkBitsError};
 pub use options::{Iptables, Options, Routing};
 pub use start::{Netd, StartError, check, reset};
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use netd_dataplane::MarkBits;
+use netd_dataplane::{DenyAction, MarkBits};
 
 /// netd's settings.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub pod_to_node: bool,
     /// `--routing`
     pub routing: Routing,
+    /// what becomes of what policy denies (semantics, ruling 14)
+    pub deny_action: DenyAction,
     /// the mark bits that the rules use
     pub marks: MarkBits,
     /// whether the API server sends a watch a bookmark as soon as something else is written, as Minipod's does: then an attach

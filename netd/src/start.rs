@@ -7,10 +7,12 @@ use std::thread;
 use std::{fs, io};
 
 use kube::Client;
-use minipod_kernel::iptables::Variant;
+use minipod_kernel::iptables::{Table, Variant};
 use minipod_kernel::netlink::{NetlinkError, NetworkChanges};
 use minipod_model::IpFamily;
-use netd_dataplane::{Changes, Dataplane, DataplaneError, KernelError, LinuxKernel, remove_from_other_variants};
+use netd_dataplane::{
+    Changes, Dataplane, DataplaneError, DenyAction, KernelError, LinuxKernel, remove_from_other_variants,
+};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::attach::{AttachError, Attacher, Swept};
@@ -64,6 +66,18 @@ pub enum StartError {
     Refused {
         /// what the kernel or a program said
         failure: String,
+    },
+    /// denied packets cannot be answered
+    #[error(
+        "cannot reject what policy denies: this machine has no table `security` for iptables-{variant}; load the kernel modules \
+         iptable_security and ip6table_security, or start with `--deny-action drop`"
+    )]
+    NoSecurityTable {
+        /// the variant in use
+        variant: Variant,
+        /// what the program said
+        #[source]
+        source: KernelError,
     },
     /// the cluster DNS
     #[error(transparent)]
@@ -196,7 +210,11 @@ impl Netd {
 /// # Errors
 /// See [`StartError`].
 pub fn check(options: &Options) -> Result<(), StartError> {
-    LinuxKernel::open(variant(options.iptables))?;
+    let kernel = LinuxKernel::open(variant(options.iptables))?;
+    if options.deny_action == DenyAction::Reject {
+        let variant = kernel.variant();
+        kernel.require(Table::Security).map_err(|source| StartError::NoSecurityTable { variant, source })?;
+    }
     Ok(hostnet::check_ranges(&options.state_dir, &ranges(options))?)
 }
 

@@ -3,4 +3,5 @@
 mod api;
 mod first_packet;
 mod flow;
+mod reject;
 mod revocation;

@@ -57,6 +57,34 @@ fn a_machine_that_cannot_match_sets_is_refused_and_nothing_is_made() {
 }
 
 #[test]
+fn a_machine_that_cannot_reject_what_is_denied_is_refused_and_nothing_is_made() {
+    let lab = fresh();
+    // What iptables-legacy says on a kernel without the modules.
+    let fake = r#"mkdir -p /run/fake; cat > /run/fake/iptables-legacy-save <<'END'
+#!/bin/sh
+[ "$1 $2" != "-t security" ] || { echo "iptables-save: Cannot initialize: Table does not exist" >&2; exit 1; }
+exec "$(find /usr/sbin /sbin -name iptables-legacy-save | head -n 1)" "$@"
+END
+chmod +x /run/fake/iptables-legacy-save"#;
+    let _ = lab.shell(fake).expect_success();
+    let start = |action: &str| {
+        lab.shell(&format!("PATH=/run/fake:$PATH exec minipod node start --iptables legacy --deny-action {action}"))
+    };
+    assert_nothing_left(&lab, || {
+        let refused = || {
+            let said = start("reject").expect_failure();
+            let begins = format!(
+                "{NOT_STARTED}cannot reject what policy denies: this machine has no table `security` for iptables-legacy; load the kernel \
+                 modules iptable_security and ip6table_security, or start with `--deny-action drop`"
+            );
+            assert!(said.starts_with(&begins), "{said}");
+        };
+        assert_nothing_made(&lab, refused, "a start that should reject");
+    });
+    let _ = start("drop").expect_success();
+}
+
+#[test]
 fn who_is_not_root_is_told_so_by_every_command() {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let lab = fresh();

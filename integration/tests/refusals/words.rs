@@ -59,6 +59,12 @@ fn values_that_mean_nothing_are_refused() {
                     "error: invalid value 'Sometimes' for '--restart <RESTART>'\n  [possible values: Always, OnFailure, Never]{more}"
                 ),
             ),
+            (
+                &["node", "start", "--deny-action", "foo"],
+                &format!(
+                    "error: invalid value 'foo' for '--deny-action <DENY_ACTION>'\n  [possible values: drop, reject]{more}"
+                ),
+            ),
             (&run("--env", "FOO"), "error: invalid env: `FOO`: give `NAME=VALUE`"),
             (&["run", "web", "--image", HELLO_IMAGE, "--expose"], "error: --port must be set when exposing a service"),
             (

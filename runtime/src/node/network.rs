@@ -39,6 +39,7 @@ fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet
         accept_past_host_firewall: settings.host_firewall == HostFirewall::Accept,
         pod_to_node: settings.pod_to_node == PodToNode::Allow,
         routing: settings.routing.into(),
+        deny_action: settings.deny_action.into(),
         marks: settings.marks,
         prompt_bookmarks: true,
     }

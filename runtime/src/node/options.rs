@@ -196,6 +196,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Routing::Auto)]
     pub routing: Routing,
 
+    /// What becomes of a packet that policy denies
+    #[arg(long, value_enum, default_value_t = DenyAction::Drop)]
+    pub deny_action: DenyAction,
+
     /// Bits of the packet mark that our rules use while they look at a packet, e.g. where another program has these
     #[arg(long, value_name = "MASK", value_parser = bits, default_value = "0xffff0000")]
     pub packet_mark_mask: u32,
@@ -280,6 +284,24 @@ impl From<Routing> for netd::Routing {
     }
 }
 
+/// What the sender of a denied packet hears (semantics, ruling 14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenyAction {
+    /// nothing
+    Drop,
+    /// a refusal, at once
+    Reject,
+}
+
+impl From<DenyAction> for netd::DenyAction {
+    fn from(action: DenyAction) -> Self {
+        match action {
+            DenyAction::Drop => Self::Drop,
+            DenyAction::Reject => Self::Reject,
+        }
+    }
+}
+
 /// Options that make sense together.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -311,6 +333,8 @@ pub struct Settings {
     pub pod_to_node: PodToNode,
     /// how pods of other nodes are reached
     pub routing: Routing,
+    /// what becomes of what policy denies
+    pub deny_action: DenyAction,
     /// mark bits of the rules
     pub marks: MarkBits,
     /// absolute below each controller's root, e.g. `/minipod`
@@ -367,6 +391,7 @@ impl Options {
             host_firewall: self.host_firewall,
             pod_to_node: self.pod_to_node,
             routing: self.routing,
+            deny_action: self.deny_action,
             marks: self.checked_marks()?,
             cgroup_parent: check_cgroup(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
             registries: self.registries.clone(),
