@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use integration::lab::{Iptables, Lab};
+use integration::lab::{Iptables, Lab, Place};
 use integration::wait::until;
 use serde_json::json;
 
 use crate::api;
-use crate::flow::{Place, within};
+use crate::flow::within;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Before the first retransmission.
@@ -48,7 +48,7 @@ fn what_policy_denies_is_refused_as_long_as_the_node_rejects(iptables: Iptables)
     start(&lab, "reject");
     lab.pod("server", "app=server");
     lab.pod("client", "app=client");
-    let [server, client] = ["server", "client"].map(|pod| Place::of_pod(&lab, pod));
+    let [server, client] = ["server", "client"].map(|pod| Place::of_pod(&lab, "default", pod));
     let at_server = |address: &IpAddr| SocketAddr::new(*address, 8080);
     let live: Vec<_> = server.addresses.iter().map(|address| connected(&client, &server, *address)).collect();
     for address in &server.addresses {

@@ -1,9 +1,11 @@
 //! From what is there to what is wanted.
 //!
-//! No step passes what neither the old nor the new state allows. First the guards stand, the security table, where
-//! our chains only drop; then everything is made that nothing refers to yet; then everything that tightens, over all sets and families; then
-//! rules whose meaning changes; then everything that loosens; last, what nothing refers to any more is removed. A pod that moves from
-//! one signature to another has both while others tighten (`mp-next`).
+//! No step passes what neither the old nor the new state allows. First everything is made that nothing refers to yet; then everything
+//! that tightens, over all sets and families; then rules whose meaning changes; then everything that loosens; last, what nothing refers
+//! to any more is removed. A pod that moves from one signature to another has both while others tighten (`mp-next`).
+//!
+//! Around all that stand the guards, the security table, where our chains only drop: they are the first that comes and the last that goes.
+//! So wherever a change is broken off, there are guards as long as there is a chain that lets denied packets go on as far.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +58,7 @@ pub fn removal(observed: &Observed) -> Plan {
     let mut plan = Draft::default();
     plan.unused_jumps(observed, &BTreeSet::new());
     for key in observed.chains.keys() {
-        plan.clean.entry((key.family, key.table)).or_default().delete.insert(key.name.clone());
+        plan.discard(key);
     }
     plan.destroy.extend(observed.sets.keys().cloned());
     // Here nothing may be left.
@@ -78,7 +80,6 @@ type Rewrites = BTreeMap<(IpFamily, Table), Rewrite>;
 #[derive(Debug, Default)]
 struct Draft {
     make: Vec<Step>,
-    /// the security table: before any chain is written that lets denied packets go on as far
     guards: (Rewrites, Vec<Jump>),
     /// chains to which nothing leads, trees with the old and the new leaves
     prepare: Rewrites,
@@ -92,6 +93,7 @@ struct Draft {
     stale_jumps: Vec<Step>,
     clean: Rewrites,
     destroy: Vec<SetName>,
+    stale_guards: (Vec<Step>, Rewrites),
 }
 
 impl Draft {
@@ -199,8 +201,13 @@ impl Draft {
         }
         let unused = before.chain_keys().chain(unions.keys()).filter(|key| !spec.chains.contains_key(key));
         for key in unused {
-            rewrite(&mut self.clean, key).delete.insert(key.name.clone());
+            self.discard(key);
         }
+    }
+
+    fn discard(&mut self, key: &ChainKey) {
+        let clean = if key.table == Table::Security { &mut self.stale_guards.1 } else { &mut self.clean };
+        rewrite(clean, key).delete.insert(key.name.clone());
     }
 
     fn jumps(&mut self, before: &impl Before, spec: &Spec) {
@@ -218,8 +225,10 @@ impl Draft {
 
     fn unused_jumps(&mut self, before: &impl Before, wanted: &BTreeSet<(HookKey, &ChainName)>) {
         let unused: BTreeSet<_> = before.jumps().filter(|there| !wanted.contains(there)).collect();
-        let steps = unused.into_iter().map(|(hook, chain)| Step::RemoveJump { hook, chain: chain.clone() });
-        self.stale_jumps.extend(steps);
+        for (hook, chain) in unused {
+            let stale = if hook.table == Table::Security { &mut self.stale_guards.0 } else { &mut self.stale_jumps };
+            stale.push(Step::RemoveJump { hook, chain: chain.clone() });
+        }
     }
 
     fn ordered(mut self) -> Plan {
@@ -243,6 +252,9 @@ impl Draft {
         steps.extend(self.stale_jumps);
         let mut cleanup: Vec<Step> = restores(self.clean).into_iter().collect();
         cleanup.extend(self.destroy.into_iter().map(Step::DestroySet));
+        let (jumps, chains) = self.stale_guards;
+        cleanup.extend(jumps);
+        cleanup.extend(restores(chains));
         Plan { steps, cleanup }
     }
 

@@ -156,7 +156,14 @@ pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<Vec<KernelError>
     for step in &plan.steps {
         execute_step(kernel, step)?;
     }
-    Ok(plan.cleanup.iter().filter_map(|step| execute_step(kernel, step).err()).collect())
+    let mut left = Vec::new();
+    for step in &plan.cleanup {
+        // Guards stay while something is left that they may have to keep back.
+        if left.is_empty() || !step.is_of_guards() {
+            left.extend(execute_step(kernel, step).err());
+        }
+    }
+    Ok(left)
 }
 
 /// Applies one step.

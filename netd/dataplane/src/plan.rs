@@ -98,6 +98,19 @@ pub enum PlanError {
     },
 }
 
+impl Step {
+    /// Whether it changes nothing but the security table.
+    #[must_use]
+    pub fn is_of_guards(&self) -> bool {
+        match self {
+            Self::RemoveJump { hook, .. } => hook.table == Table::Security,
+            Self::Restore(tables) => tables.iter().all(|restore| restore.table == Table::Security),
+            Self::EnsureJumps(jumps) => jumps.iter().all(|jump| jump.table == Table::Security),
+            Self::CreateSet { .. } | Self::RemakeSet { .. } | Self::Edit(_) | Self::DestroySet(_) => false,
+        }
+    }
+}
+
 impl Plan {
     /// Whether there is nothing to do.
     #[must_use]

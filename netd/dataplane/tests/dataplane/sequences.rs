@@ -12,9 +12,9 @@ use netd_dataplane::interpret::{Packet, State};
 use netd_dataplane::kernel::execute_step;
 use netd_dataplane::plan::{Plan, SetEdit, Step};
 use netd_dataplane::spec::Table;
-use netd_dataplane::{Dataplane, Kernel, MarkBits, NodeFacts, Spec, compile};
+use netd_dataplane::{Dataplane, DenyAction, Kernel, MarkBits, NodeFacts, Spec, compile};
 use netd_policy::Transport;
-use netd_policy::intent::Intent;
+use netd_policy::intent::{Allowed, Intent};
 use proptest::prelude::*;
 
 proptest! {
@@ -190,6 +190,29 @@ fn no_step_opens_a_gap_where_vxlan_comes_or_goes() {
         assert!(!plan.is_empty());
         check_prefixes(&mut kernel, &plan, true, Others::Absent).expect("no gap");
     }
+}
+
+#[test]
+fn guards_come_first_and_go_last() {
+    let rejects = NodeFacts { deny_action: DenyAction::Reject, ..facts() };
+    let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+    dataplane.apply(&crate::sample::rich(), &facts()).expect("applies");
+    let mut kernel = dataplane.kernel().clone();
+
+    let (plan, _) = plan_to(&mut kernel, &crate::sample::rich(), &rejects);
+    let writes: Vec<&Step> =
+        plan.all().filter(|step| matches!(step, Step::Restore(_) | Step::EnsureJumps(_))).collect();
+    let guards = writes.iter().take_while(|step| step.is_of_guards()).count();
+    assert!(guards > 0 && guards < writes.len(), "{writes:?}");
+    check_prefixes(&mut kernel, &plan, true, Others::Accept).expect("no gap");
+
+    // With everybody under another signature: chains stay behind that mark packets, until they are deleted.
+    let mut other = crate::sample::rich();
+    other.signatures.values_mut().for_each(|signature| signature.egress = Some(Allowed::default()));
+    let (plan, _) = plan_to(&mut kernel, &other, &facts());
+    let last: Vec<&Step> = plan.all().skip_while(|step| !step.is_of_guards()).collect();
+    assert!(!last.is_empty() && last.iter().all(|step| step.is_of_guards()), "{last:?}");
+    check_prefixes(&mut kernel, &plan, false, Others::Accept).expect("no gap");
 }
 
 proptest! {
