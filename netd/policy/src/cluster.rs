@@ -16,6 +16,8 @@ pub struct Options {
     pub pod_to_node: bool,
     /// addresses on which this node answers for the cluster DNS; empty where pods do that (ruling 19)
     pub cluster_dns: Vec<IpAddr>,
+    /// pods of other nodes are reached by VXLAN: no pod may speak it to a node (ruling 18)
+    pub vxlan: bool,
     /// families that this node runs; addresses of others appear nowhere in the intent
     pub families: BTreeSet<IpFamily>,
 }
@@ -27,6 +29,7 @@ impl Options {
             node: node.into(),
             pod_to_node: false,
             cluster_dns: Vec::new(),
+            vxlan: false,
             families: IpFamily::ALL.into_iter().collect(),
         }
     }

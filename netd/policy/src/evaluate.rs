@@ -45,6 +45,11 @@ pub enum Decision {
         /// the pod
         pod: PodKey,
     },
+    /// VXLAN to a node, which is between nodes alone while they use it (ruling 18)
+    NotANode {
+        /// the pod
+        pod: PodKey,
+    },
     /// no policy isolates the pod in this direction
     NotIsolated {
         /// the pod
@@ -75,7 +80,7 @@ impl Decision {
     /// Whether this end lets the packet pass.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        !matches!(self, Self::Denied { .. } | Self::NotDns { .. } | Self::Unknown { .. })
+        !matches!(self, Self::Denied { .. } | Self::NotDns { .. } | Self::NotANode { .. } | Self::Unknown { .. })
     }
 }
 
@@ -159,6 +164,10 @@ fn decide_for(
     let pod = resident.pod.clone();
     if resident.addresses.contains(&other) {
         return Decision::Itself;
+    }
+    let is_node = || cluster.nodes.values().any(|node| node.addresses.contains(&other));
+    if direction == Direction::Egress && cluster.options.vxlan && packet.transport.is_vxlan() && is_node() {
+        return Decision::NotANode { pod };
     }
     let own_node = cluster.nodes.get(&cluster.options.node);
     let to_own_node = own_node.is_some_and(|node| node.addresses.contains(&other));

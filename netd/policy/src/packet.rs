@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use minipod_model::Protocol;
+use minipod_model::defaults::VXLAN_PORT;
 
 /// What policy looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,5 +31,10 @@ impl Transport {
     #[must_use]
     pub fn reaches_dns(self) -> bool {
         matches!(self, Self::Port(Protocol::Tcp | Protocol::Udp, 53) | Self::Other)
+    }
+
+    /// Whether it is what nodes speak with one another where pods are reached by VXLAN.
+    pub(crate) fn is_vxlan(self) -> bool {
+        self == Self::Port(Protocol::Udp, VXLAN_PORT)
     }
 }

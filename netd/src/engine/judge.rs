@@ -133,6 +133,7 @@ fn decision(decision: evaluate::Decision) -> Decision {
         By::Itself => Decision::Itself,
         By::OwnNode => Decision::OwnNode,
         By::NotDns { pod } => Decision::NotDns { pod: pod.to_string() },
+        By::NotANode { pod } => Decision::NotANode { pod: pod.to_string() },
         By::NotIsolated { pod } => Decision::NotIsolated { pod: pod.to_string() },
         By::Allowed { pod, by } => Decision::Allowed {
             pod: pod.to_string(),

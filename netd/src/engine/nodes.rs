@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use netd_policy::Change;
 use netd_policy::object::Node;
 
 use super::Engine;
@@ -66,6 +67,7 @@ impl Engine {
             && self.facts.vxlan.as_ref() != Some(&vxlan)
         {
             self.facts.vxlan = Some(vxlan);
+            self.objects.apply(Change::Vxlan(true));
             self.stale = true;
         }
         if network == self.others.network && !is_first {
@@ -94,6 +96,7 @@ impl Engine {
     /// Takes the rules back when the device is gone.
     pub(super) fn forget_vxlan(&mut self) {
         if !self.host.keeps_vxlan() && self.facts.vxlan.take().is_some() {
+            self.objects.apply(Change::Vxlan(false));
             self.stale = true;
             let _ = self.enforce();
         }

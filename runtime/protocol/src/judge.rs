@@ -59,6 +59,11 @@ pub enum Decision {
         /// `NAMESPACE/NAME`
         pod: String,
     },
+    /// VXLAN to a node, which only nodes may speak
+    NotANode {
+        /// `NAMESPACE/NAME`
+        pod: String,
+    },
     /// no policy isolates the pod in this direction
     NotIsolated {
         /// `NAMESPACE/NAME`

@@ -47,9 +47,9 @@ impl Compiler<'_> {
     }
 
     /// For the node itself: from nodes, to the address by which they know it. A pod behind another node has that node's address if it
-    /// sends to any other one of ours.
+    /// sends to any other one of ours. In the family in which nobody listens pods are kept from it all the same.
     pub(super) fn vxlan_to_node(&self) -> Vec<Rule> {
-        let Some(to) = self.taken_in_at() else { return Vec::new() };
+        let Some(to) = self.taken_in_at() else { return self.vxlan_from_pods().into_iter().collect() };
         let stranger = Match::NotSet(peers(self.family), Directions::Src);
         let elsewhere = Match::NotDestination(IpNet::from(to));
         [stranger, elsewhere].map(|other| Rule::new([speaks_vxlan(), vec![other]].concat(), Target::Drop)).into()

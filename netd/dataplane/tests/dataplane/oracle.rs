@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::sample::{addr, facts, link, net, pod_address, route};
+use crate::sample::{addr, facts, facts_with_vxlan, link, net, pod_address, route};
+use minipod_model::defaults::VXLAN_PORT;
 use minipod_model::{IpFamily, Labels, PodKey, Protocol, Selector};
 use netd_dataplane::index::Indexes;
 use netd_dataplane::interpret::{End, Origin, Packet, Route, State};
@@ -21,6 +22,10 @@ use proptest::prelude::*;
 /// Pods 1 to 4 are on this node, 5 and 6 on another.
 const LOCAL: u8 = 4;
 const PODS: u8 = 6;
+
+fn other_node(family: IpFamily) -> IpAddr {
+    addr(if family == IpFamily::V4 { "192.0.2.2" } else { "2001:db8::2" })
+}
 
 fn at(number: u8, family: IpFamily) -> IpAddr {
     if number <= LOCAL {
@@ -130,6 +135,8 @@ fn index(pods: Vec<(u8, Labels, Option<u16>)>, policies: Policies, pod_to_node: 
     let mut index = Index::new(options);
     let addresses: BTreeSet<IpAddr> = families.iter().flat_map(|facts| facts.node_addresses.clone()).collect();
     index.apply(Change::Node(Node { name: "here".into(), addresses, ..Node::default() }));
+    let addresses = IpFamily::ALL.map(other_node).into();
+    index.apply(Change::Node(Node { name: "there".into(), addresses, ..Node::default() }));
     for (name, team) in [("n1", Some("red")), ("n2", None), ("kube-system", None)] {
         let mut labels = Labels::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]);
         labels.extend(team.map(|team| ("team".to_owned(), team.to_owned())));
@@ -172,10 +179,15 @@ proptest! {
         policies in proptest::collection::vec(policy(), 0..4),
         pod_to_node: bool,
         rejects: bool,
+        vxlan: bool,
     ) {
-        let index = index(pods, policies, pod_to_node);
+        let mut index = index(pods, policies, pod_to_node);
         let mut node = facts();
         node.pod_to_node = if pod_to_node { PodToNode::Allow } else { PodToNode::Enforce };
+        if vxlan {
+            index.apply(Change::Vxlan(true));
+            node.vxlan = facts_with_vxlan().vxlan;
+        }
         node.deny_action = if rejects { DenyAction::Reject } else { DenyAction::Drop };
         let spec = compile(&index.intent(), &node, &Indexes::default()).expect("compiles");
         let state = State::of_spec(&spec, MarkBits::default());
@@ -183,7 +195,8 @@ proptest! {
         let transports = [53, 80, 8080]
             .map(|port| Transport::Port(Protocol::Tcp, port))
             .into_iter()
-            .chain([Transport::Port(Protocol::Udp, 53), Transport::Other]);
+            .chain([53, VXLAN_PORT].map(|port| Transport::Port(Protocol::Udp, port)))
+            .chain([Transport::Other]);
         let transports: Vec<Transport> = transports.collect();
         for family in IpFamily::ALL {
             let outside = addr(if family == IpFamily::V4 { "192.0.2.77" } else { "2001:db8:5::77" });
@@ -194,7 +207,9 @@ proptest! {
                     Route::Pod(link) => Origin::Pod(link),
                     _ => Origin::Uplink,
                 };
-                for destination in everyone.iter().chain(&own.node_addresses).chain(&own.cluster_dns) {
+                let nodes = own.node_addresses.iter().copied().chain([other_node(family)]);
+                for destination in everyone.iter().copied().chain(nodes).chain(own.cluster_dns) {
+                    let destination = &destination;
                     let forwarded_for_others = origin == Origin::Uplink && !matches!(route(*destination, LOCAL), Route::Pod(_));
                     for transport in &transports {
                         let judged = netd_policy::Packet { source: *source, destination: *destination, transport: *transport };
@@ -220,7 +235,10 @@ proptest! {
                         prop_assert_eq!(outcome.arrives(), expected, "{:?} {:?}", judged, verdict(index.cluster(), &judged));
                         // What asks the cluster DNS from outside, or at another port, is dropped whatever policy says.
                         let is_question = origin != Origin::Uplink && (transport.reaches_dns() || packet.icmp.is_some());
-                        if !expected && (!to_dns || is_question) {
+                        // So is VXLAN from pods to nodes.
+                        let is_vxlan = vxlan && *transport == Transport::Port(Protocol::Udp, VXLAN_PORT);
+                        let is_nodes_own = is_vxlan && (own.node_addresses.contains(destination) || *destination == other_node(family));
+                        if !expected && !is_nodes_own && (!to_dns || is_question) {
                             let is_rejected = matches!(outcome.end, End::Rejected(Table::Filter, _));
                             prop_assert_eq!(is_rejected, rejects, "{:?} {:?}", judged, outcome);
                         }

@@ -363,6 +363,23 @@ fn ruling_17_an_address_is_reused_by_another_pod() {
 }
 
 #[test]
+fn ruling_18_no_pod_speaks_vxlan_to_a_node_while_nodes_do() {
+    let mut index = small_cluster();
+    let node = address("192.0.2.9");
+    index.apply(Change::Node(Node { name: "there".into(), addresses: [node].into(), ..Node::default() }));
+    let pod = addresses("x/a")[0];
+    let asked = |index: &Index, destination, port| {
+        let transport = Transport::Port(Protocol::Udp, port);
+        verdict(index.cluster(), &Packet { source: pod, destination, transport }).egress
+    };
+    assert!(asked(&index, node, 4789).is_allowed());
+    assert!(index.apply(Change::Vxlan(true)));
+    assert_eq!(asked(&index, node, 4789), Decision::NotANode { pod: key("x/a") });
+    assert!(asked(&index, node, 4790).is_allowed());
+    assert!(asked(&index, addresses("y/a")[0], 4789).is_allowed());
+}
+
+#[test]
 fn ruling_18_at_the_address_of_the_cluster_dns_nothing_answers_but_the_cluster_dns() {
     let to_dns = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}});
     let limited = with_policies(&[("x", egress(&json!([{"to": [to_dns]}])))]);

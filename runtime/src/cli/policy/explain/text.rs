@@ -74,6 +74,9 @@ fn decision(decision: &Decision, verb: &str, end: &str) -> String {
         Decision::NotDns { .. } => {
             "denied: at the address of the cluster DNS nothing answers but UDP and TCP port 53".to_owned()
         }
+        Decision::NotANode { .. } => {
+            "denied: nodes speak VXLAN with one another, and no pod may speak it to a node".to_owned()
+        }
         Decision::NotIsolated { .. } => format!("no policy isolates it, everything may {verb}"),
         Decision::Allowed { by, .. } => {
             let rules: Vec<String> = by.iter().map(|rule| format!("{} rule {}", rule.policy, rule.rule + 1)).collect();
