@@ -11,6 +11,7 @@ pub mod hostnet;
 pub mod ipam;
 pub mod links;
 pub mod nodes;
+pub mod offload;
 pub mod options;
 pub mod policy_document;
 mod released;

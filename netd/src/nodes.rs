@@ -16,6 +16,7 @@ use netd_dataplane::VxlanFacts;
 use netd_policy::object::Node;
 
 use crate::links::{DEFAULT_MTU, LEAST_MTU, mac_of};
+use crate::offload::Tunnel;
 use crate::options::Routing;
 use crate::routes::{Ranges, normal};
 
@@ -180,6 +181,20 @@ impl Vxlan {
     #[must_use]
     pub fn forwardings(&self) -> BTreeSet<Forwarding> {
         self.peers.iter().map(|peer| Forwarding { mac: peer.mac, to: peer.underlay }).collect()
+    }
+
+    /// From this node's address on the device to a peer's, for each peer once; over IPv4 where there is a choice.
+    #[must_use]
+    pub fn tunnel(&self) -> Tunnel {
+        let own = |range: &IpNet| {
+            let family = IpFamily::of(range.addr());
+            self.addresses.iter().copied().find(|address| IpFamily::of(*address) == family)
+        };
+        let pair = |range: &IpNet| own(range).map(|own| (own, node_address(*range)));
+        Tunnel {
+            local: self.local,
+            pairs: self.peers.iter().filter_map(|peer| peer.ranges.iter().find_map(pair)).collect(),
+        }
     }
 
     /// What the rules have to know.

@@ -22,6 +22,7 @@ use crate::consistent::Source;
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
 use crate::engine::{Enforcement, Engine, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
+use crate::offload::Prober;
 use crate::options::{Iptables, Options};
 use crate::revoke::Revoker;
 use crate::routes::Ranges;
@@ -137,6 +138,7 @@ impl Netd {
         let facts = facts::gather(options, &host);
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
         let revoker = Revoker::start().map_err(StartError::Thread)?;
+        let prober = Prober::start().map_err(StartError::Thread)?;
         let (engine, mut enforcement) = Engine::new(Parts {
             policy,
             facts,
@@ -146,6 +148,7 @@ impl Netd {
             routing: options.routing,
             publish,
             revoker,
+            prober,
             clock,
         });
         let (handle, commands) = Handle::channel();

@@ -10,6 +10,7 @@ use integration::wait::until;
 use minipod_kernel::netns::NetNs;
 use serde_json::json;
 
+use crate::checksums::checksums_are_left_to_the_hardware;
 use crate::site::{Site, Underlay, addresses, network, network_of_pod, remote_pod, routes, start};
 
 /// Longer than any path's MTU.
@@ -48,6 +49,7 @@ fn by_vxlan(iptables: Iptables) {
     let site = Site::with_pods(iptables, Underlay::Router);
     device_has_mtu(&site, 1450);
     everything_passes(&site);
+    checksums_are_left_to_the_hardware(&site);
     the_node_itself_reaches_a_service(&site);
     labels_of_remote_pods_count(&site);
 }
@@ -57,6 +59,7 @@ fn nodes_without_ipv4_between_them_reach_each_others_pods_of_both_families() {
     let site = Site::with_pods(Iptables::Nft, Underlay::RouterV6);
     device_has_mtu(&site, 1430);
     everything_passes(&site);
+    checksums_are_left_to_the_hardware(&site);
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn device_has_mtu(site: &Site, mtu: u32) {
 }
 
 /// Datagrams and streams, small and large, in both families, with the pod's own address as the source.
-fn everything_passes(site: &Site) {
+pub(crate) fn everything_passes(site: &Site) {
     let (client, server) = (network_of_pod(&site.one, "client"), network_of_pod(&site.two, "server"));
     let pairs = addresses(&site.one, "client").into_iter().zip(addresses(&site.two, "server"));
     let pairs: Vec<(IpAddr, IpAddr)> = pairs.collect();
@@ -133,7 +136,7 @@ fn stream(client: &NetNs, server: &NetNs, from: IpAddr, to: IpAddr) {
     assert_eq!(source, from);
 }
 
-fn connect(client: &NetNs, to: IpAddr, patience: Duration) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(client: &NetNs, to: IpAddr, patience: Duration) -> std::io::Result<TcpStream> {
     client.run(|| TcpStream::connect_timeout(&(to, 9001).into(), patience)).expect("client")
 }
 

@@ -11,6 +11,8 @@ use integration::wait::until;
 use minipod_kernel::netns::NetNs;
 use serde_json::{Value, json};
 
+use crate::wire::Wire;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is between the nodes.
@@ -22,6 +24,8 @@ pub(crate) enum Underlay {
     Router,
     /// a router that knows IPv6 only
     RouterV6,
+    /// a router, both families; the first node's cable to it passes on bytes alone
+    Bytes,
 }
 
 /// A node's place.
@@ -44,7 +48,7 @@ fn places(underlay: Underlay) -> [Place; 2] {
         Underlay::Segment => {
             [(&["192.0.2.1/24", "2001:db8:1::1/64"], &[]), (&["192.0.2.2/24", "2001:db8:1::2/64"], &[])]
         }
-        Underlay::Router => [
+        Underlay::Router | Underlay::Bytes => [
             (&["192.0.2.1/24", "2001:db8:1::1/64"], &["192.0.2.254", "2001:db8:1::fe"]),
             (&["198.51.100.2/24", "2001:db8:2::2/64"], &["198.51.100.254", "2001:db8:2::fe"]),
         ],
@@ -74,6 +78,7 @@ pub(crate) struct Site {
     pub(crate) two: Lab,
     pub(crate) router: Option<Lab>,
     pub(crate) places: [Place; 2],
+    wire: Option<Wire>,
 }
 
 impl Site {
@@ -82,7 +87,9 @@ impl Site {
         let places = places(underlay);
         let [one, two] = places.map(|place| Lab::new(place.name, iptables).expect("a lab"));
         let router = (underlay != Underlay::Segment).then(|| Lab::new("router", iptables).expect("a lab"));
-        let site = Self { one, two, router, places };
+        let with_wire = router.as_ref().filter(|_| underlay == Underlay::Bytes);
+        let wire = with_wire.map(|router| Wire::new(&one, router, places[0].name));
+        let site = Self { one, two, router, places, wire };
         match &site.router {
             None => cable(&site.one, &site.two, "up0"),
             Some(router) => {
@@ -90,7 +97,9 @@ impl Site {
                     "for family in ipv4/conf/all ipv6/conf/all; do echo 1 > /proc/sys/net/$family/forwarding; done";
                 let _ = router.shell(forward).expect_success();
                 for (lab, place) in site.nodes() {
-                    cable(lab, router, place.name);
+                    if site.wire.is_none() || place.name != places[0].name {
+                        cable(lab, router, place.name);
+                    }
                     let plug = |gateway: &str| {
                         let length = if gateway.contains(':') { 64 } else { 24 };
                         format!(
@@ -227,7 +236,7 @@ pub(crate) fn addresses(lab: &Lab, pod: &str) -> Vec<IpAddr> {
 
 /// A cable with the end `up0` at a lab and `far` at the other one. The labs count their processes for themselves, so it is made
 /// with the machine's numbers.
-fn cable(lab: &Lab, other: &Lab, far: &str) {
+pub(crate) fn cable(lab: &Lab, other: &Lab, far: &str) {
     let mut command = lab.command_from_outside("ip");
     command.args(["link", "add", "up0", "type", "veth", "peer", "name", far, "netns", &other.anchor().to_string()]);
     let _ = Ran::run(&mut command).expect("ip can be started").expect_success();

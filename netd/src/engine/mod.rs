@@ -27,6 +27,8 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::dns::Records;
 use crate::hostnet::HostNet;
+use crate::nodes::Vxlan;
+use crate::offload::Prober;
 use crate::options::Routing;
 use crate::revoke::{InForce, Revoker};
 use attachments::Answers;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub publish: Option<Publish>,
     /// cuts live connections
     pub revoker: Revoker,
+    /// finds out whether the VXLAN device may leave checksums to others
+    pub prober: Prober,
     /// time since boot
     pub clock: Clock,
 }
@@ -81,6 +85,7 @@ pub struct Engine {
     /// the cluster DNS answers with older names
     unpublished: bool,
     revoker: Revoker,
+    prober: Prober,
     clock: Clock,
     /// something is different from what the kernel was told last
     stale: bool,
@@ -108,7 +113,7 @@ impl Engine {
     /// The engine, and whether the kernel does what it should.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Enforcement>) {
-        let Parts { policy, facts, dataplane, attacher, host, routing, publish, revoker, clock } = parts;
+        let Parts { policy, facts, dataplane, attacher, host, routing, publish, revoker, prober, clock } = parts;
         let (enforcement, told) = watch::channel(Enforcement::Awaited);
         let now = Instant::now();
         let mut objects = Objects::new(policy);
@@ -124,6 +129,7 @@ impl Engine {
             publish,
             unpublished: false,
             revoker,
+            prober,
             clock,
             stale: true,
             enforcement,
@@ -363,6 +369,7 @@ impl Engine {
             }
             Err(error) => tracing::warn!(error = %error, causes = ?causes(&error), "routes cannot be repaired"),
         }
+        self.prober.follow(self.host.vxlan().map(Vxlan::tunnel));
         self.forget_vxlan();
     }
 

@@ -28,7 +28,7 @@ pub use reset::{Removed, remove_all};
 pub use watch::watch_changes;
 
 use crate::links::{SETTLE, compute_mtu};
-use crate::nodes::{Hop, Hops, Network};
+use crate::nodes::{Hop, Hops, Network, Vxlan};
 use crate::routes::{
     LOOPBACK, PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules,
 };
@@ -144,6 +144,12 @@ impl HostNet {
     #[must_use]
     pub fn keeps_vxlan(&self) -> bool {
         self.network.as_ref().is_none_or(|network| network.vxlan.is_some())
+    }
+
+    /// The device that the last [`HostNet::ensure`] was to leave there.
+    #[must_use]
+    pub fn vxlan(&self) -> Option<&Vxlan> {
+        self.network.as_ref()?.vxlan.as_ref()
     }
 
     /// Makes routes, rules, the VXLAN device and the loopback device's addresses what they must be for these pods.

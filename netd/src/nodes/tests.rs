@@ -146,6 +146,15 @@ fn both_ends_know_each_others_hardware_address() {
 }
 
 #[test]
+fn each_peer_is_asked_inside_the_tunnel_from_the_nodes_own_address_of_that_family() {
+    let far_v6 = node("n4", &["198.51.100.4"], &["fd00:10:244:4::/64"]);
+    let tunnel = network(Routing::Auto, own(), &[near(), far(), far_v6]).vxlan.expect("a device").tunnel();
+    let pairs = [("10.244.0.1", "10.244.3.1"), ("fd00:10:244::1", "fd00:10:244:4::1")];
+    assert_eq!(tunnel.pairs, pairs.map(|(own, peer)| (ip(own), ip(peer))));
+    assert_eq!(tunnel.local, ip("192.0.2.1"));
+}
+
+#[test]
 fn ranges_that_nobody_else_may_have_are_not_routed_and_told_by_name() {
     let at = |name: &str, ranges: &[&str]| node(name, &["192.0.2.9"], ranges);
     let unreached = "; its pods there are not reached";
