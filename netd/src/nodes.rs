@@ -113,6 +113,12 @@ pub struct Problem {
     pub trouble: Trouble,
 }
 
+impl Problem {
+    fn is_clash_with_us(&self) -> bool {
+        matches!(self.trouble, Trouble::OverlapsThisNode(_))
+    }
+}
+
 /// See [`Problem`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Trouble {
@@ -199,14 +205,21 @@ impl Vxlan {
 
     /// What the rules have to know.
     #[must_use]
-    pub fn facts(&self, nodes: &BTreeMap<String, Node>) -> VxlanFacts {
+    pub fn facts(&self) -> VxlanFacts {
         VxlanFacts {
             local: self.local,
             peers: self.peers.iter().map(|peer| peer.underlay).collect(),
             ranges: self.peers.iter().flat_map(|peer| peer.ranges.iter().copied()).collect(),
-            node_addresses: nodes.values().flat_map(|node| node.addresses.iter().copied()).collect(),
         }
     }
+}
+
+/// All addresses of all nodes, if there are others than this one.
+pub fn addresses_of_all(this: &str, nodes: &BTreeMap<String, Node>) -> BTreeSet<IpAddr> {
+    if nodes.keys().all(|name| name == this) {
+        return BTreeSet::new();
+    }
+    nodes.values().flat_map(|node| node.addresses.iter().copied()).collect()
 }
 
 /// The addresses of other nodes of which [`Situation::hops`] has to tell.
@@ -302,7 +315,7 @@ fn mac(node: &Node) -> Option<Mac> {
     Some(mac_of(&["vxlan", &first.trunc().to_string()]))
 }
 
-/// Ranges of other nodes that nobody else has. Of two that overlap neither is routed: which of them is right nobody knows.
+/// Ranges of other nodes that nobody else has. Of two nodes with ranges that overlap neither is routed: which of them is right nobody knows.
 fn usable_ranges<'a>(situation: &Situation<'a>, problems: &mut Vec<Problem>) -> Vec<(&'a Node, Vec<IpNet>)> {
     let mut all: Vec<(IpNet, &'a Node)> = Vec::new();
     for node in situation.nodes.values().filter(|node| node.name != situation.node) {
@@ -321,13 +334,14 @@ fn usable_ranges<'a>(situation: &Situation<'a>, problems: &mut Vec<Problem>) -> 
     }
     // A range that contains others comes right before them.
     all.sort_by_key(|(range, node)| (range.network(), range.prefix_len(), &node.name));
-    let mut clashes = BTreeSet::new();
+    // With all that they have: a node's hardware address comes from its first range, and two may not have the same.
+    let mut clashes: BTreeSet<&str> = BTreeSet::new();
     let mut around = 0;
     for index in 1..all.len() {
         if all[around].0.contains(&all[index].0) {
             for (one, other) in [(around, index), (index, around)] {
                 let (range, other) = (all[one].0, all[other].1.name.clone());
-                clashes.insert(one);
+                clashes.insert(&all[one].1.name);
                 let trouble = Trouble::OverlapsAnother { range, other };
                 problems.push(Problem { node: all[one].1.name.clone(), trouble });
             }
@@ -335,9 +349,10 @@ fn usable_ranges<'a>(situation: &Situation<'a>, problems: &mut Vec<Problem>) -> 
             around = index;
         }
     }
+    let ours = |node: &Node| problems.iter().any(|problem| problem.node == node.name && problem.is_clash_with_us());
     let mut usable: BTreeMap<&str, (&Node, Vec<IpNet>)> = BTreeMap::new();
-    let left = all.into_iter().enumerate().filter(|(index, _)| !clashes.contains(index));
-    for (_, (range, node)) in left {
+    let left = all.into_iter().filter(|(_, node)| !clashes.contains(node.name.as_str()) && !ours(node));
+    for (range, node) in left {
         usable.entry(&node.name).or_insert((node, Vec::new())).1.push(range);
     }
     usable.into_values().filter(|(node, _)| mac(node).is_some()).collect()

@@ -21,6 +21,8 @@ pub struct NodeFacts {
     pub pod_to_node: PodToNode,
     /// `--deny-action`
     pub deny_action: DenyAction,
+    /// all addresses of all nodes, if there are others: to none of them may a pod speak VXLAN
+    pub every_node: BTreeSet<IpAddr>,
     /// VXLAN, as long as pods of other nodes are reached by it
     pub vxlan: Option<VxlanFacts>,
 }
@@ -34,8 +36,6 @@ pub struct VxlanFacts {
     pub peers: BTreeSet<IpAddr>,
     /// the ranges that inner sources lie in
     pub ranges: BTreeSet<IpNet>,
-    /// all addresses of all nodes: to none of them may a pod speak VXLAN
-    pub node_addresses: BTreeSet<IpAddr>,
 }
 
 impl NodeFacts {

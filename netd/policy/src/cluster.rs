@@ -16,8 +16,8 @@ pub struct Options {
     pub pod_to_node: bool,
     /// addresses on which this node answers for the cluster DNS; empty where pods do that (ruling 19)
     pub cluster_dns: Vec<IpAddr>,
-    /// pods of other nodes are reached by VXLAN: no pod may speak it to a node (ruling 18)
-    pub vxlan: bool,
+    /// there are other nodes, which may take in VXLAN: no pod may speak it to a node (ruling 18)
+    pub other_nodes: bool,
     /// families that this node runs; addresses of others appear nowhere in the intent
     pub families: BTreeSet<IpFamily>,
 }
@@ -29,7 +29,7 @@ impl Options {
             node: node.into(),
             pod_to_node: false,
             cluster_dns: Vec::new(),
-            vxlan: false,
+            other_nodes: false,
             families: IpFamily::ALL.into_iter().collect(),
         }
     }

@@ -45,7 +45,7 @@ pub enum Decision {
         /// the pod
         pod: PodKey,
     },
-    /// VXLAN to a node, which is between nodes alone while they use it (ruling 18)
+    /// VXLAN to a node, which is between nodes alone (ruling 18)
     NotANode {
         /// the pod
         pod: PodKey,
@@ -166,7 +166,7 @@ fn decide_for(
         return Decision::Itself;
     }
     let is_node = || cluster.nodes.values().any(|node| node.addresses.contains(&other));
-    if direction == Direction::Egress && cluster.options.vxlan && packet.transport.is_vxlan() && is_node() {
+    if direction == Direction::Egress && cluster.options.other_nodes && packet.transport.is_vxlan() && is_node() {
         return Decision::NotANode { pod };
     }
     let own_node = cluster.nodes.get(&cluster.options.node);

@@ -41,8 +41,8 @@ pub enum Change {
     Attached(Attachment),
     /// an interface is gone
     Detached(LinkName),
-    /// whether pods of other nodes are reached by VXLAN
-    Vxlan(bool),
+    /// whether there are other nodes
+    OtherNodes(bool),
     /// a complete list: what is not on it is gone
     Listed(Listed),
 }
@@ -117,7 +117,7 @@ impl Index {
             Change::NodeRemoved(name) => cluster.nodes.remove(&name).is_some(),
             Change::Attached(attachment) => put(&mut cluster.attachments, attachment.link.clone(), attachment),
             Change::Detached(link) => cluster.attachments.remove(&link).is_some(),
-            Change::Vxlan(is_used) => std::mem::replace(&mut cluster.options.vxlan, is_used) != is_used,
+            Change::OtherNodes(there) => std::mem::replace(&mut cluster.options.other_nodes, there) != there,
             Change::Listed(listed) => self.replace(listed),
         }
     }

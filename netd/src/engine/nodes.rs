@@ -8,7 +8,7 @@ use netd_policy::object::Node;
 
 use super::Engine;
 use crate::causes;
-use crate::nodes::{Network, Situation, addresses_of_others, compile};
+use crate::nodes::{Network, Situation, Vxlan, addresses_of_all, addresses_of_others, compile};
 use crate::options::Routing;
 
 /// What is known of other nodes.
@@ -63,11 +63,16 @@ impl Engine {
         if self.others.seen.as_ref() != Some(nodes) {
             self.others.seen = Some(nodes.clone());
         }
-        if let Some(vxlan) = network.vxlan.as_ref().map(|vxlan| vxlan.facts(nodes))
+        let every_node = addresses_of_all(node, nodes);
+        if let Some(vxlan) = network.vxlan.as_ref().map(Vxlan::facts)
             && self.facts.vxlan.as_ref() != Some(&vxlan)
         {
             self.facts.vxlan = Some(vxlan);
-            self.objects.apply(Change::Vxlan(true));
+            self.stale = true;
+        }
+        if self.facts.every_node != every_node {
+            self.objects.apply(Change::OtherNodes(!every_node.is_empty()));
+            self.facts.every_node = every_node;
             self.stale = true;
         }
         if network == self.others.network && !is_first {
@@ -96,7 +101,6 @@ impl Engine {
     /// Takes the rules back when the device is gone.
     pub(super) fn forget_vxlan(&mut self) {
         if !self.host.keeps_vxlan() && self.facts.vxlan.take().is_some() {
-            self.objects.apply(Change::Vxlan(false));
             self.stale = true;
             let _ = self.enforce();
         }

@@ -190,6 +190,12 @@ fn ranges_that_nobody_else_may_have_are_not_routed_and_told_by_name() {
         at("n9", &["10.244.9.0/24"]),
     ];
     check(Routing::Auto, &others, &expected.each_ref().map(String::as_str));
+
+    // Also where their other ranges differ: both would have the same hardware address.
+    let others =
+        [at("n3", &["10.244.3.0/24", "fd00:10:244:3::/64"]), at("n4", &["10.244.3.0/24", "fd00:10:244:4::/64"])];
+    let expected = [twice("n3", "10.244.3.0/24", "n4"), twice("n4", "10.244.3.0/24", "n3")];
+    check(Routing::Vxlan, &others, &expected.each_ref().map(String::as_str));
 }
 
 #[test]

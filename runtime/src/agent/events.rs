@@ -14,6 +14,8 @@ use kube::{Client, ResourceExt as _};
 use minipod_model::hash::short_hash;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Events that wait to be written; more are dropped.
 const QUEUE: usize = 1024;
@@ -46,19 +48,23 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the background task; it ends with the last clone.
-    pub(super) fn start(client: Client, node: String) -> Self {
+    /// Starts the background task; at the stop it writes what waits, and ends.
+    pub(super) fn start(client: Client, node: String, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut gathered = Vec::new();
-            while waiting.recv_many(&mut gathered, QUEUE).await > 0 {
-                tokio::time::sleep(GATHERED_FOR).await;
+            while stop.run_until_cancelled(waiting.recv_many(&mut gathered, QUEUE)).await.is_some_and(|count| count > 0)
+            {
+                stop.run_until_cancelled(tokio::time::sleep(GATHERED_FOR)).await;
                 for event in gathered.drain(..) {
                     write(&client, event).await;
                 }
             }
+            while let Ok(event) = waiting.try_recv() {
+                write(&client, event).await;
+            }
         });
-        Self { queue, node }
+        (Self { queue, node }, task)
     }
 
     /// Notes something about a pod, or about one of its containers.

@@ -86,7 +86,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// When no cgroup hierarchy is mounted.
 pub async fn run(client: Client, images: Images, config: Config, stop: CancellationToken) -> Result<(), CgroupError> {
     let cgroups = Hierarchies::observe()?;
-    let recorder = events::Recorder::start(client.clone(), config.node_name.clone());
+    let (recorder, mut writer) = events::Recorder::start(client.clone(), config.node_name.clone(), stop.clone());
     sweep::sweep(&config, &cgroups).await;
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let mut addresses = config.node_ips.clone();
@@ -107,7 +107,11 @@ pub async fn run(client: Client, images: Images, config: Config, stop: Cancellat
             }
         };
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                // What was noted is told: the next daemon takes it for told.
+                let _ = (&mut writer).await;
+                return Ok(());
+            }
             news = watch.next() => match news {
                 Some(Ok(event)) => agent.observe(event),
                 Some(Err(error)) => tracing::warn!(error = with_causes(&error), "watch of pods interrupted"),

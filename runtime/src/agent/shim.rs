@@ -12,6 +12,8 @@ use minipod_kernel::process::{PidFd, Signal, spawn_detached, start_time};
 use minipod_protocol::line::{self, MAX_LINE};
 use minipod_protocol::shim::{Reply, Request, Sandbox, State, files};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -168,7 +170,12 @@ impl Shim {
     pub(super) async fn next(&mut self) -> Said {
         loop {
             let mut text = Vec::new();
-            let read = (&mut self.lines).take(MAX_LINE).read_until(b'\n', &mut text).await;
+            // A container that is being made holds the socket that it has inherited: the connection may outlive the shim.
+            let read = tokio::select! {
+                biased;
+                read = async { (&mut self.lines).take(MAX_LINE).read_until(b'\n', &mut text).await } => read,
+                () = end(self.process.clone()) => Ok(0),
+            };
             if matches!(read, Ok(length) if length > 0) {
                 match line::decode::<State>(&text) {
                     Ok(state) => return Said::State(Box::new(state)),
@@ -211,6 +218,18 @@ impl Shim {
         });
         let _ = killed.await;
     }
+}
+
+/// Waits for the end of the process; for ever where the kernel does not tell.
+async fn end(process: Option<Arc<PidFd>>) {
+    #[expect(deprecated, reason = "unsound for types that may change their descriptor; a PidFd behind an Arc does not")]
+    let watched = process.map(|process| AsyncFd::with_interest(process, Interest::READABLE));
+    if let Some(Ok(process)) = watched
+        && process.readable().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn wait_for_socket(directory: &Path, child: &mut Child) -> Result<UnixStream, ShimError> {
@@ -326,4 +345,38 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ShimError> {
 pub(super) fn create_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs::File;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use minipod_kernel::process::{PidFd, Signal, spawn_detached};
+    use tokio::io::BufReader;
+    use tokio::net::UnixStream;
+
+    use super::{Said, Shim};
+
+    #[tokio::test]
+    async fn a_shim_that_is_killed_has_ended_though_somebody_holds_its_socket() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (ours, _held) = UnixStream::pair().expect("sockets");
+        let log = File::create(directory.path().join("log")).expect("a file");
+        let child = spawn_detached(Path::new("sleep"), &[OsStr::new("60")], log).expect("a process");
+        let pid = i32::try_from(child.id()).expect("a number");
+        let process = PidFd::open(pid).expect("a descriptor").expect("a process");
+        assert!(process.signal(Signal::SIGKILL).expect("a signal"));
+        let mut shim = Shim {
+            directory: directory.path().to_owned(),
+            child: Some(child),
+            process: Some(Arc::new(process)),
+            lines: BufReader::new(ours),
+        };
+        let said = tokio::time::timeout(Duration::from_secs(10), shim.next()).await;
+        assert!(matches!(said, Ok(Said::Ended(None))), "{said:?}");
+    }
 }

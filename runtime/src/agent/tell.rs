@@ -37,10 +37,7 @@ fn news(before: Option<&ContainerState>, now: &ContainerState) -> Vec<(Tone, &'s
         return Vec::new();
     }
     match &now.phase {
-        Phase::Running { .. } => vec![
-            (Tone::Normal, "Created", format!("Created container: {name}")),
-            (Tone::Normal, "Started", format!("Started container {name}")),
-        ],
+        Phase::Running { .. } => started(name),
         Phase::Waiting(failure) if failure.reason == "CrashLoopBackOff" => {
             vec![(Tone::Warning, "BackOff", failure.message.clone())]
         }
@@ -50,13 +47,22 @@ fn news(before: Option<&ContainerState>, now: &ContainerState) -> Vec<(Tone, &'s
         Phase::Terminated(end) if end.reason == "StartError" => {
             vec![(Tone::Warning, "Failed", format!("Error: {}", end.message))]
         }
+        // It has run between two looks.
+        Phase::Terminated(_) if before.is_none_or(|before| matches!(before.phase, Phase::Waiting(_))) => started(name),
         _ => Vec::new(),
     }
 }
 
+fn started(name: &str) -> Vec<(Tone, &'static str, String)> {
+    vec![
+        (Tone::Normal, "Created", format!("Created container: {name}")),
+        (Tone::Normal, "Started", format!("Started container {name}")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
-    use minipod_protocol::shim::{ContainerState, Failure, Phase};
+    use minipod_protocol::shim::{ContainerState, Failure, Phase, Terminated};
 
     use super::news;
 
@@ -72,6 +78,21 @@ mod tests {
         assert_eq!(reasons(Some(&waiting), &running), ["Created", "Started"]);
         assert!(reasons(Some(&running), &running).is_empty());
         assert_eq!(reasons(None, &running), ["Created", "Started"]);
+
+        let ended = |reason: &str| {
+            container(Phase::Terminated(Terminated {
+                reason: reason.into(),
+                message: String::new(),
+                exit_code: 0,
+                signal: None,
+                started_at: 1,
+                finished_at: 1,
+            }))
+        };
+        let (completed, unstartable) = (ended("Completed"), ended("StartError"));
+        assert_eq!(reasons(Some(&waiting), &completed), ["Created", "Started"]);
+        assert!(reasons(Some(&running), &completed).is_empty());
+        assert_eq!(reasons(Some(&waiting), &unstartable), ["Failed"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What guards VXLAN: who holds a node's address and speaks to another node's port says of any packet that it comes from any pod. So
-//! pods speak it to no node, it is taken in from nodes only, and what is inside comes from their pods. Without VXLAN there is nothing
-//! of this.
+//! pods speak it to no node, it is taken in from nodes only, and what is inside comes from their pods. Without other nodes there is nothing
+//! of this, and without a device only the first.
 //!
 //! Pods' packets are looked at after translation, in mangle: a service may lead to a node's port as well.
 
@@ -18,14 +18,16 @@ use crate::spec::{Chain, Directions, Entry, Hook, Interface, Match, Rule, SetKin
 
 impl Compiler<'_> {
     pub(super) fn vxlan_sets(&mut self) {
-        let Some(vxlan) = &self.facts.vxlan else { return };
         let family = self.family;
         let addresses = |all: &BTreeSet<IpAddr>| {
             all.iter().filter(|a| IpFamily::of(**a) == family).map(|a| Entry::Ip(*a)).collect::<Vec<_>>()
         };
+        if !self.facts.every_node.is_empty() {
+            self.set(every_node(family), SetKind::HashIp(family), addresses(&self.facts.every_node));
+        }
+        let Some(vxlan) = &self.facts.vxlan else { return };
         let ranges = vxlan.ranges.iter().filter(|range| IpFamily::of(range.addr()) == family && range.prefix_len() > 0);
         let ranges: Vec<Entry> = ranges.map(|range| Entry::Net(range.trunc())).collect();
-        self.set(every_node(family), SetKind::HashIp(family), addresses(&vxlan.node_addresses));
         self.set(inside(family), SetKind::HashNet(family), ranges);
         if IpFamily::of(vxlan.local) == family {
             self.set(peers(family), SetKind::HashIp(family), addresses(&vxlan.peers));
@@ -55,9 +57,11 @@ impl Compiler<'_> {
         [stranger, elsewhere].map(|other| Rule::new([speaks_vxlan(), vec![other]].concat(), Target::Drop)).into()
     }
 
-    /// From pods to any node, whatever the policies say.
+    /// From pods to any node, whatever the policies say, and whether this node is reached so or not: others may take it in.
     pub(super) fn vxlan_from_pods(&self) -> Option<Rule> {
-        self.facts.vxlan.as_ref()?;
+        if self.facts.every_node.is_empty() {
+            return None;
+        }
         let to_nodes = vec![Match::In(Interface::AnyPod), Match::Set(every_node(self.family), Directions::Dst)];
         Some(Rule::new([speaks_vxlan(), to_nodes].concat(), Target::Drop))
     }

@@ -185,8 +185,9 @@ proptest! {
         let mut node = facts();
         node.pod_to_node = if pod_to_node { PodToNode::Allow } else { PodToNode::Enforce };
         if vxlan {
-            index.apply(Change::Vxlan(true));
-            node.vxlan = facts_with_vxlan().vxlan;
+            index.apply(Change::OtherNodes(true));
+            node.every_node = facts_with_vxlan().every_node;
+            node.vxlan = facts_with_vxlan().vxlan.filter(|_| !pod_to_node);
         }
         node.deny_action = if rejects { DenyAction::Reject } else { DenyAction::Drop };
         let spec = compile(&index.intent(), &node, &Indexes::default()).expect("compiles");

@@ -54,9 +54,8 @@ pub(crate) fn facts_with_vxlan() -> NodeFacts {
         local: addr("192.0.2.1"),
         peers: BTreeSet::from([addr("192.0.2.2")]),
         ranges: BTreeSet::from([net("10.244.2.0/24"), net("fd00:10:244:2::/64")]),
-        node_addresses: nodes.map(addr).into(),
     };
-    NodeFacts { vxlan: Some(vxlan), ..facts() }
+    NodeFacts { every_node: nodes.map(addr).into(), vxlan: Some(vxlan), ..facts() }
 }
 
 /// The same node, as its administrator may start it again: with either answer to what is denied, and with another connection mark.

@@ -363,7 +363,7 @@ fn ruling_17_an_address_is_reused_by_another_pod() {
 }
 
 #[test]
-fn ruling_18_no_pod_speaks_vxlan_to_a_node_while_nodes_do() {
+fn ruling_18_no_pod_speaks_vxlan_to_a_node_where_there_are_others() {
     let mut index = small_cluster();
     let node = address("192.0.2.9");
     index.apply(Change::Node(Node { name: "there".into(), addresses: [node].into(), ..Node::default() }));
@@ -373,7 +373,7 @@ fn ruling_18_no_pod_speaks_vxlan_to_a_node_while_nodes_do() {
         verdict(index.cluster(), &Packet { source: pod, destination, transport }).egress
     };
     assert!(asked(&index, node, 4789).is_allowed());
-    assert!(index.apply(Change::Vxlan(true)));
+    assert!(index.apply(Change::OtherNodes(true)));
     assert_eq!(asked(&index, node, 4789), Decision::NotANode { pod: key("x/a") });
     assert!(asked(&index, node, 4790).is_allowed());
     assert!(asked(&index, addresses("y/a")[0], 4789).is_allowed());
