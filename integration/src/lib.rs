@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod inventory;
 pub mod lab;
 pub mod outside;
+pub mod packets;
 pub mod programs;
 pub mod ran;
 pub mod snapshot;

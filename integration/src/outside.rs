@@ -1,12 +1,13 @@
 //! The world outside the cluster: a host in a namespace of its own, joined to the lab node by one cable. It has a web server
 //! on port 80 and a DNS server that knows `www.example.com`.
 
+use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Place};
 use crate::programs;
 use crate::ran::Ran;
 use crate::wait::until;
@@ -28,13 +29,24 @@ impl Outside {
     /// # Errors
     /// When the namespace or the cable cannot be made, or a server does not come up.
     pub fn new(lab: &Lab) -> Result<Self> {
+        let mut outside = Self::silent(lab)?;
+        lab.set_resolver(ADDRESS_V4);
+        outside.serve()?;
+        Ok(outside)
+    }
+
+    /// Joins a new host to the lab as its default gateway; it runs nothing.
+    ///
+    /// # Errors
+    /// When the namespace or the cable cannot be made.
+    pub fn silent(lab: &Lab) -> Result<Self> {
         let anchor = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up; exec sleep infinity"])
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start unshare")?;
         let pid = anchor.id().to_string();
-        let mut outside = Self { processes: vec![anchor] };
+        let outside = Self { processes: vec![anchor] };
         let own = std::fs::read_link("/proc/self/ns/net")?;
         until("the outside namespace", Duration::from_secs(5), || {
             (std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()? != own).then_some(())
@@ -61,9 +73,14 @@ impl Outside {
         ensure!(inside.succeeded(), "{inside}");
         let routes = lab.shell("ip route add default via 198.51.100.1; ip -6 route add default via 2001:db8::1");
         ensure!(routes.succeeded(), "{routes}");
-        lab.set_resolver(ADDRESS_V4);
-        outside.serve()?;
         Ok(outside)
+    }
+
+    /// Its network, at these of its addresses.
+    #[must_use]
+    pub fn place(&self, addresses: Vec<IpAddr>) -> Place {
+        let anchor = self.processes.first().map(Child::id).unwrap_or_default();
+        Place { netns: format!("/proc/{anchor}/ns/net").into(), addresses, is_bound: true }
     }
 
     /// A command in the outside host's namespace.

@@ -3,11 +3,7 @@
 //! IPv4 and IPv6, by the pods' addresses and by those of their services, and what answers must be what `policy matrix` says.
 
 mod cases;
-mod probe;
 mod scene;
-mod sctp;
-mod server;
-mod target;
 
 use integration::lab::Iptables;
 use integration::on_both_variants;

@@ -13,7 +13,6 @@ use integration::wait::until;
 use serde_json::json;
 
 use crate::api;
-use crate::flow::within;
 
 /// Alive at once.
 const CROWD: usize = 100;
@@ -33,7 +32,7 @@ struct Ear {
 
 impl Ear {
     fn of(place: &Place) -> Self {
-        let socket = within(place, || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT)).expect("a socket"));
+        let socket = place.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT)).expect("a socket"));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
         let (heard, over) = (Arc::<Mutex<BTreeSet<String>>>::default(), Arc::<AtomicBool>::default());
         let (notes, end) = (Arc::clone(&heard), Arc::clone(&over));

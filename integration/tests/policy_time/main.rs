@@ -2,6 +2,5 @@
 
 mod api;
 mod first_packet;
-mod flow;
 mod reject;
 mod revocation;

@@ -10,7 +10,6 @@ use integration::wait::until;
 use serde_json::json;
 
 use crate::api;
-use crate::flow::within;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Before the first retransmission.
@@ -26,14 +25,14 @@ fn start(lab: &Lab, deny_action: &str) {
 }
 
 fn dial(from: &Place, to: SocketAddr) -> Result<(), ErrorKind> {
-    within(from, || TcpStream::connect_timeout(&to, AT_ONCE)).map(drop).map_err(|error| error.kind())
+    from.run(|| TcpStream::connect_timeout(&to, AT_ONCE)).map(drop).map_err(|error| error.kind())
 }
 
 /// A live connection, as its client has it; the server's end never answers.
 fn connected(client: &Place, server: &Place, address: IpAddr) -> (TcpStream, TcpStream) {
-    let listener = within(server, || TcpListener::bind((address, 0)).expect("a listener"));
+    let listener = server.run(|| TcpListener::bind((address, 0)).expect("a listener"));
     let to = listener.local_addr().expect("an address");
-    let near = within(client, || TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
+    let near = client.run(|| TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
     near.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
     (near, listener.accept().expect("the connection").0)
 }
@@ -71,7 +70,7 @@ fn what_policy_denies_is_refused_as_long_as_the_node_rejects(iptables: Iptables)
         })
         .expect("refused");
         let any = if dns.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let asked = within(&client, || {
+        let asked = client.run(|| {
             let socket = UdpSocket::bind(any)?;
             socket.connect(dns)?;
             socket.set_read_timeout(Some(AT_ONCE))?;

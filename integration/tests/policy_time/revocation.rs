@@ -7,7 +7,7 @@ use integration::wait::until;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::flow::{Flow, Kind, place_of_node};
+use integration::packets::flow::{Flow, Kind, place_of_node};
 
 /// Long after the change: retransmissions come at 0.2, 0.6 and 1.4 s.
 const LATER: Duration = Duration::from_secs(2);

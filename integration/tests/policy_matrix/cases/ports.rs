@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Case, Direction, labelled, policy};
-use crate::target::{Protocol, port_name};
+use integration::packets::target::{Protocol, port_name};
 
 pub(crate) fn ports(direction: Direction) -> Vec<Case> {
     let mut lists: Vec<(String, Value)> = Vec::new();

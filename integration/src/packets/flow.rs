@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use integration::lab::{Lab, Place};
-use integration::wait::until;
-use minipod_kernel::netns::NetNs;
+use crate::lab::{Lab, Place};
+use crate::wait::until;
 
 /// Time between two messages.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -21,19 +20,23 @@ const MOMENT: Duration = Duration::from_millis(200);
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
 /// The node's own network, at the addresses that it has for its pods.
-pub(crate) fn place_of_node(lab: &Lab) -> Place {
+///
+/// # Panics
+/// When the node has no cluster DNS.
+#[must_use]
+pub fn place_of_node(lab: &Lab) -> Place {
     let own = lab.shell("ip -o address show dev lo scope global").expect_success();
     let dns = ["get", "-n", "kube-system", "service", "kube-dns", "-o", "jsonpath={.spec.clusterIPs[*]}"];
     let dns = lab.minipod(&dns).expect_success();
     let words = own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
     let addresses = words.filter(|word| !dns.split_whitespace().any(|other| other == *word));
     let addresses = addresses.filter_map(|word| word.parse().ok());
-    Place { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect() }
+    Place { netns: format!("/proc/{}/ns/net", lab.anchor()).into(), addresses: addresses.collect(), is_bound: false }
 }
 
 /// Who sends, after the connection is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// both sides send over TCP
     TcpBusy,
     /// nobody does, until told to
@@ -45,13 +48,14 @@ pub(crate) enum Kind {
 }
 
 /// A flow; it ends when it is dropped.
-pub(crate) struct Flow {
+#[derive(Debug)]
+pub struct Flow {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     port: u16,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
     /// an idle client may send now
@@ -61,7 +65,7 @@ struct Shared {
     at_client: Mutex<Arrivals>,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Arrivals {
     last: Option<Instant>,
     bytes: u64,
@@ -75,7 +79,11 @@ impl Shared {
 
 impl Flow {
     /// Opens it, and waits until it lives.
-    pub(crate) fn open(kind: Kind, client: &Place, (server, address): (&Place, IpAddr)) -> Self {
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    #[must_use]
+    pub fn open(kind: Kind, client: &Place, (server, address): (&Place, IpAddr)) -> Self {
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let mut flow = Self { shared: Arc::default(), threads: Vec::new(), port };
         match kind {
@@ -89,11 +97,15 @@ impl Flow {
     }
 
     /// A busy one over TCP, if it can be opened within a moment.
-    pub(crate) fn try_open(client: &Place, server: &Place, address: IpAddr) -> Option<Self> {
+    ///
+    /// # Panics
+    /// When the server's network does not serve.
+    #[must_use]
+    pub fn try_open(client: &Place, server: &Place, address: IpAddr) -> Option<Self> {
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let to = SocketAddr::new(address, port);
-        let listener = within(server, || TcpListener::bind(to).expect("a listener"));
-        let near = within(client, || TcpStream::connect_timeout(&to, MOMENT).ok())?;
+        let listener = server.run(|| TcpListener::bind(to).expect("a listener"));
+        let near = client.run(|| TcpStream::connect_timeout(&to, MOMENT).ok())?;
         let mut flow = Self { shared: Arc::default(), threads: Vec::new(), port };
         flow.run_tcp(Kind::TcpBusy, near, listener.accept().expect("the connection").0);
         Some(flow)
@@ -101,8 +113,8 @@ impl Flow {
 
     fn open_tcp(&mut self, kind: Kind, client: &Place, server: &Place, address: IpAddr) {
         let to = SocketAddr::new(address, self.port);
-        let listener = within(server, || TcpListener::bind(to).expect("a listener"));
-        let near = within(client, || TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
+        let listener = server.run(|| TcpListener::bind(to).expect("a listener"));
+        let near = client.run(|| TcpStream::connect_timeout(&to, LIMIT).expect("a connection"));
         let (far, _) = listener.accept().expect("the connection");
         self.run_tcp(kind, near, far);
     }
@@ -137,9 +149,9 @@ impl Flow {
 
     fn open_udp(&mut self, client: &Place, server: &Place, address: IpAddr) {
         let to = SocketAddr::new(address, self.port);
-        let far = within(server, || UdpSocket::bind(to).expect("a socket"));
+        let far = server.run(|| UdpSocket::bind(to).expect("a socket"));
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let near = within(client, || {
+        let near = client.run(|| {
             let socket = UdpSocket::bind(any).expect("a socket");
             socket.connect(to).expect("a peer");
             socket
@@ -181,25 +193,34 @@ impl Flow {
     }
 
     /// Lets an idle client send.
-    pub(crate) fn speak(&self) {
+    pub fn speak(&self) {
         self.shared.go.store(true, Ordering::Relaxed);
     }
 
     /// When something last came through, in either direction.
-    pub(crate) fn last(&self) -> Option<Instant> {
+    ///
+    /// # Panics
+    /// When one of its threads has.
+    #[must_use]
+    pub fn last(&self) -> Option<Instant> {
         let of = |arrivals: &Mutex<Arrivals>| arrivals.lock().expect("no panic").last;
         of(&self.shared.at_server).max(of(&self.shared.at_client))
     }
 
     /// Bytes that the client's side of a UDP flow sent, that reached the server, and that came back.
-    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+    ///
+    /// # Panics
+    /// When one of its threads has.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64, u64) {
         let of = |arrivals: &Mutex<Arrivals>| arrivals.lock().expect("no panic").bytes;
         let sent = *self.shared.sent.lock().expect("no panic");
         (sent, of(&self.shared.at_server), of(&self.shared.at_client))
     }
 
     /// Ends it and says what went through, as [`Flow::counts`], with nothing on its way any more.
-    pub(crate) fn finish(mut self) -> (u64, u64, u64) {
+    #[must_use]
+    pub fn finish(mut self) -> (u64, u64, u64) {
         self.end();
         self.counts()
     }
@@ -216,11 +237,6 @@ impl Drop for Flow {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Makes something in a pod's network.
-pub(crate) fn within<T: Send>(place: &Place, work: impl FnOnce() -> T + Send) -> T {
-    NetNs::open(&place.netns).expect("the pod's network").run(work).expect("no panic")
 }
 
 fn arrived(arrivals: &Mutex<Arrivals>, length: usize) {

@@ -2,40 +2,45 @@
 //! of the kernel is needed, and none is loaded.
 
 /// IANA's number of the protocol.
-pub(crate) const PROTOCOL: i32 = 132;
+pub const PROTOCOL: i32 = 132;
 
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
 const HEADER: usize = 12;
-/// An INIT or INIT ACK chunk without parameters.
-const CHUNK: usize = 20;
+/// Length of an INIT or INIT ACK chunk without parameters.
+const CHUNK: u16 = 20;
 
 /// An INIT or its answer, as far as it is read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Packet {
-    pub(crate) source: u16,
-    pub(crate) destination: u16,
+pub struct Packet {
+    /// port of the sender
+    pub source: u16,
+    /// port of the receiver
+    pub destination: u16,
     /// the tag that packets to the sender carry
-    pub(crate) tag: u32,
+    pub tag: u32,
     /// whether it is an answer, to the sender of this tag
-    pub(crate) answers: Option<u32>,
+    pub answers: Option<u32>,
 }
 
 impl Packet {
     /// The answer to an INIT.
-    pub(crate) fn answer(self) -> Self {
+    #[must_use]
+    pub fn answer(self) -> Self {
         let answers = Some(self.tag);
         Self { source: self.destination, destination: self.source, tag: !self.tag, answers }
     }
 
-    pub(crate) fn bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + CHUNK);
+    /// As it is sent, without an IP header.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + usize::from(CHUNK));
         bytes.extend(self.source.to_be_bytes());
         bytes.extend(self.destination.to_be_bytes());
         bytes.extend(self.answers.unwrap_or(0).to_be_bytes());
         bytes.extend([0; 4]);
         bytes.extend([if self.answers.is_some() { INIT_ACK } else { INIT }, 0]);
-        bytes.extend(u16::try_from(CHUNK).expect("small").to_be_bytes());
+        bytes.extend(CHUNK.to_be_bytes());
         bytes.extend(self.tag.to_be_bytes());
         bytes.extend(65_535_u32.to_be_bytes());
         bytes.extend([0, 1, 0, 1]);
@@ -46,7 +51,8 @@ impl Packet {
     }
 
     /// Reads what [`Packet::bytes`] wrote; anything else is not for us.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let short = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
         let long = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let answers = match *bytes.get(HEADER)? {
