@@ -49,6 +49,18 @@ fn suites_that_pass_make_a_run_that_passes() {
     }
 }
 
+#[test]
+fn a_ruling_that_there_is_not_is_refused_by_name() {
+    for wrong in ["99", "0", "22", "twelve", ""] {
+        let ran = run("nothing", &["policy", "--ruling", wrong]);
+        assert_eq!(ran.code, Some(2), "{ran}");
+        let said =
+            format!("scripts/test: --ruling `{wrong}`: give the number of a ruling of docs/semantics.md, 1 to 21\n");
+        assert_eq!(ran.stderr, said);
+    }
+    assert_eq!(run("nothing", &["policy", "--ruling", "21"]).code, Some(0));
+}
+
 /// A script of the project, in the lab.
 fn script(lab: &Lab, name: &str) -> Ran {
     let path = format!("{}/../scripts/{name}", env!("CARGO_MANIFEST_DIR"));
