@@ -57,6 +57,26 @@ fn pods_policies_and_services_outlive_the_daemon() {
 }
 
 #[test]
+fn a_daemon_starts_in_the_moment_in_which_the_one_before_is_killed() {
+    let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
+    for round in 0..20 {
+        // Every other time with a pod that is being started.
+        if round % 2 == 1 {
+            let name = format!("p{round}");
+            lab.apply(&format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: a, image: {HELLO_IMAGE}}}]}}}}"
+            ));
+        }
+        let killed = daemon(&lab);
+        let begin = Instant::now();
+        let started = lab.shell(&format!("kill -KILL {killed}; minipod node start"));
+        assert!(started.succeeded(), "round {round}: {started}\n{}", lab.node_log());
+        assert_ne!(daemon(&lab), killed, "round {round}: {started}");
+        assert!(begin.elapsed() < LIMIT, "round {round}: after {:?}", begin.elapsed());
+    }
+}
+
+#[test]
 fn a_node_started_with_the_other_iptables_has_the_rules_of_one_and_reset_leaves_none() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     for (name, labels) in [("hello-web", "app=hello"), ("foo", "app=foo"), ("other", "app=other")] {

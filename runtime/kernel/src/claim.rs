@@ -29,8 +29,19 @@ pub struct Claim {
 pub struct Holder {
     /// the process that took it; `None` where it is not seen from this process namespace
     pub pid: Option<i32>,
-    /// what it says of itself; empty when it does not answer
-    pub says: Vec<u8>,
+    /// what it says of itself
+    pub says: Says,
+}
+
+/// What a holder says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Says {
+    /// this
+    Words(Vec<u8>),
+    /// nothing: the connection ended before a word. So it is with a holder that is just ending
+    Nothing,
+    /// it does not answer
+    Silence,
 }
 
 impl Claim {
@@ -80,16 +91,22 @@ pub fn holder(name: &str) -> io::Result<Option<Holder>> {
     };
     let pid = getsockopt(&stream, sockopt::PeerCredentials)?.pid();
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut says = Vec::new();
-    if stream.take(LONGEST).read_to_end(&mut says).is_err() {
-        says.clear();
-    }
+    let mut words = Vec::new();
+    let says = match stream.take(LONGEST).read_to_end(&mut words) {
+        Ok(0) => Says::Nothing,
+        Ok(_) => Says::Words(words),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Says::Silence,
+        Err(_) => Says::Nothing,
+    };
     Ok(Some(Holder { pid: (pid > 0).then_some(pid), says }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, Holder, holder};
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    use super::{Claim, Holder, Says, holder};
 
     #[test]
     fn a_name_has_one_holder_who_says_what_it_is() {
@@ -101,10 +118,28 @@ mod tests {
         assert!(Claim::try_take(&name, Vec::new()).expect("asked").is_none());
         for _ in 0..2 {
             let told = holder(&name).expect("asked");
-            assert_eq!(told, Some(Holder { pid: Some(pid), says: b"the first".to_vec() }));
+            assert_eq!(told, Some(Holder { pid: Some(pid), says: Says::Words(b"the first".to_vec()) }));
         }
         drop(first);
         assert_eq!(holder(&name).expect("asked"), None);
         assert!(Claim::try_take(&name, Vec::new()).expect("asked").is_some());
+    }
+    #[test]
+    fn a_holder_that_ends_before_it_answers_says_nothing() {
+        let name = format!("minipod/test-ending-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let ending = UnixListener::bind_addr(&address).expect("bound");
+        let told = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| holder(&name).expect("asked").expect("somebody has it"));
+            // Whoever asks waits for an answer by now; the listener goes without having taken the question.
+            while nix::poll::poll(
+                &mut [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&ending), nix::poll::PollFlags::POLLIN)],
+                nix::poll::PollTimeout::NONE,
+            ) != Ok(1)
+            {}
+            drop(ending);
+            asked.join().expect("no panic")
+        });
+        assert_eq!(told.says, Says::Nothing);
     }
 }

@@ -172,21 +172,51 @@ pub fn since_boot() -> io::Result<Duration> {
 /// # Errors
 /// What `/proc` says, other than that there is no such process.
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
+    Ok(stat(pid)?.filter(|stat| !stat.is_zombie).map(|stat| stat.start_time))
+}
+
+/// Waits until the process with that number and start has ended to its last thread; `false` when it has not in time. Only then is closed
+/// what it had open: a process that was killed is a zombie by its first thread, and may hold locks and sockets by another one.
+///
+/// Blocking.
+///
+/// # Errors
+/// What the kernel says.
+pub fn wait_for_end(pid: i32, start_time: u64, patience: Duration) -> io::Result<bool> {
+    let is_there = || Ok::<_, io::Error>(stat(pid)?.is_some_and(|stat| stat.start_time == start_time));
+    if !is_there()? {
+        return Ok(true);
+    }
+    match PidFd::open(pid) {
+        Ok(Some(process)) if is_there()? => process.wait(patience),
+        Ok(_) => Ok(true),
+        // The number may have come to mean something else in between.
+        Err(_) if !is_there()? => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    is_zombie: bool,
+    start_time: u64,
+}
+
+fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(parse_start_time(&stat)),
+        Ok(stat) => Ok(parse_stat(&stat)),
         // The file can be opened, and its process end before it is read: ESRCH.
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The second field, the program's name, may hold blanks and parentheses. `None` for a zombie (field 3).
-fn parse_start_time(stat: &str) -> Option<u64> {
+/// The second field, the program's name, may hold blanks and parentheses. Field 3 is the state, field 22 the start.
+fn parse_stat(stat: &str) -> Option<Stat> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    Some(Stat { is_zombie, start_time: fields.nth(18)?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -197,7 +227,7 @@ mod tests {
 
     use nix::unistd::{Pid, getpgid, getsid};
 
-    use super::{PidFd, Signal, boot_id, parse_start_time, spawn_daemon, spawn_detached, start_time};
+    use super::{PidFd, Signal, Stat, boot_id, parse_stat, spawn_daemon, spawn_detached, start_time, wait_for_end};
 
     #[test]
     fn a_detached_process_has_a_group_of_its_own_and_dies_by_its_descriptor() {
@@ -228,13 +258,28 @@ mod tests {
     #[test]
     fn a_process_is_named_by_its_start_even_with_a_hostile_name() {
         let stat = "7 (a) b) 9) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1";
-        assert_eq!(parse_start_time(stat), Some(4242));
-        assert_eq!(parse_start_time("7 (a) Z 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1"), None);
-        assert_eq!(parse_start_time("7"), None);
+        assert_eq!(parse_stat(stat), Some(Stat { is_zombie: false, start_time: 4242 }));
+        let zombie = parse_stat("7 (a) Z 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1");
+        assert_eq!(zombie, Some(Stat { is_zombie: true, start_time: 4242 }));
+        assert_eq!(parse_stat("7"), None);
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert!(start_time(own).expect("read").is_some());
         assert_eq!(start_time(i32::MAX).expect("read"), None);
         assert_eq!(boot_id().expect("read").len(), 36);
         assert!(super::since_boot().expect("read") > std::time::Duration::ZERO);
+    }
+
+    #[test]
+    fn a_process_has_ended_once_it_is_killed_and_not_before_whatever_its_number_means_later() {
+        let log = tempfile::tempfile().expect("a file");
+        let mut child = spawn_detached(Path::new("sleep"), &[OsStr::new("1000")], log).expect("sleep starts");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let start = start_time(pid).expect("read").expect("it runs");
+        assert!(!wait_for_end(pid, start, Duration::ZERO).expect("asked"));
+        assert!(wait_for_end(pid, start + 1, Duration::ZERO).expect("asked"), "that was another process");
+        child.kill().expect("killed");
+        assert!(wait_for_end(pid, start, Duration::from_secs(10)).expect("asked"), "not fetched yet, and over");
+        child.wait().expect("it ends");
+        assert!(wait_for_end(pid, start, Duration::ZERO).expect("asked"));
     }
 }

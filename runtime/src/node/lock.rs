@@ -5,13 +5,17 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use minipod_kernel::lock::FileLock;
-use minipod_kernel::process::start_time;
+use minipod_kernel::process::{start_time, wait_for_end};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{self, DirectoryError};
 use super::options::Directories;
+
+/// A daemon that was killed has everything closed within this time: this lock, the store's, and its sockets.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// The daemon's process, as `node.pid` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +97,12 @@ impl Lock {
     /// Takes the run directory, made if need be (mode 0700: only root talks to the daemon), and writes `node.pid`.
     ///
     /// # Errors
-    /// [`LockError::Held`] when another daemon has it.
+    /// [`LockError::Held`] when another daemon has it. One that is just ending is waited for.
     pub fn acquire(directories: &Directories) -> Result<Self, LockError> {
+        Self::acquire_within(directories, ENDING)
+    }
+
+    fn acquire_within(directories: &Directories, patience: Duration) -> Result<Self, LockError> {
         let failed = |path: &PathBuf| {
             let path = path.clone();
             move |source| LockError::Io { path, source }
@@ -102,9 +110,16 @@ impl Lock {
         let run_dir = &directories.run_dir;
         let found_directory = run_dir.is_dir();
         directory::ensure_run_dir(directories)?;
+        let held = |daemon| LockError::Held { run_dir: run_dir.clone(), daemon };
+        // Who ended by himself has removed the file. The rest are still ending, or alive.
+        if let Some(earlier) = named(directories)
+            && !wait_for_end(earlier.pid, earlier.start_time, patience).map_err(failed(&directories.pid_file()))?
+        {
+            return Err(held(Some(earlier)));
+        }
         let path = run_dir.join("node.lock");
         let Some(file) = FileLock::try_acquire(&path).map_err(failed(&path))? else {
-            return Err(LockError::Held { run_dir: run_dir.clone(), daemon: running(directories) });
+            return Err(held(running(directories)));
         };
         let pid_file = directories.pid_file();
         let daemon = Daemon::of_this_process().map_err(failed(&pid_file))?;
@@ -144,12 +159,18 @@ impl Daemon {
 /// The daemon that serves these directories now, if one does.
 #[must_use]
 pub fn running(directories: &Directories) -> Option<Daemon> {
-    let daemon: Daemon = serde_json::from_slice(&fs::read(directories.pid_file()).ok()?).ok()?;
-    daemon.is_alive().then_some(daemon)
+    named(directories).filter(Daemon::is_alive)
+}
+
+/// The daemon that `node.pid` names.
+fn named(directories: &Directories) -> Option<Daemon> {
+    serde_json::from_slice(&fs::read(directories.pid_file()).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Directories, Lock, LockError, running};
 
     #[test]
@@ -158,7 +179,7 @@ mod tests {
         let directories = Directories { run_dir: dir.path().join("run"), state_dir: dir.path().join("state") };
         let lock = Lock::acquire(&directories).expect("the first takes it");
         assert_eq!(running(&directories).map(|d| d.pid), i32::try_from(std::process::id()).ok());
-        let second = Lock::acquire(&directories).expect_err("the second does not");
+        let second = Lock::acquire_within(&directories, Duration::ZERO).expect_err("the second does not");
         assert!(matches!(second, LockError::Held { daemon: Some(_), .. }), "{second}");
         drop(lock);
         assert_eq!(running(&directories), None);

@@ -6,8 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use minipod_kernel::claim::{Claim, holder};
+use minipod_kernel::claim::{Claim, Holder, Says as Told, holder};
 use serde::{Deserialize, Serialize};
 
 use super::lock::{Daemon, LockError};
@@ -15,8 +16,8 @@ use super::options::Directories;
 
 /// The claim's name, in every network namespace.
 pub(super) const NAME: &str = "minipod/netd";
-/// A holder that is just ending lets go after a few looks.
-const LOOKS: usize = 1000;
+/// A holder that is just ending lets go within this time, on a machine that has other things to do as well.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What a holder says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +36,8 @@ pub(super) fn take(directories: &Directories) -> Result<Claim, LockError> {
     let daemon = Daemon::of_this_process().map_err(LockError::Claim)?;
     let says =
         serde_json::to_vec(&Says { daemon, run_dir, state_dir }).map_err(|error| LockError::Claim(error.into()))?;
-    for _ in 0..LOOKS {
+    let deadline = Instant::now() + ENDING;
+    while Instant::now() < deadline {
         if let Some(claim) = Claim::try_take(NAME, says.clone()).map_err(LockError::Claim)? {
             return Ok(claim);
         }
@@ -71,8 +73,16 @@ enum Found {
 }
 
 fn found(directories: &Directories) -> Result<Option<Found>, LockError> {
-    let Some(holder) = holder(NAME).map_err(LockError::Claim)? else { return Ok(None) };
-    Ok(Some(judge(directories, holder.pid, &holder.says)))
+    let deadline = Instant::now() + ENDING;
+    loop {
+        match holder(NAME).map_err(LockError::Claim)? {
+            None => return Ok(None),
+            // A daemon that was killed a moment ago takes questions until the kernel has closed its socket.
+            Some(Holder { says: Told::Nothing, .. }) if Instant::now() < deadline => thread::yield_now(),
+            Some(Holder { says: Told::Words(words), pid }) => return Ok(Some(judge(directories, pid, &words))),
+            Some(Holder { says: Told::Nothing | Told::Silence, pid }) => return Ok(Some(Found::Unknown { pid })),
+        }
+    }
 }
 
 fn judge(directories: &Directories, pid: Option<i32>, says: &[u8]) -> Found {

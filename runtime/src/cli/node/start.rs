@@ -32,9 +32,11 @@ const LOG_LINES: usize = 10;
 pub(super) async fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let options = options.complete()?;
     let directories = &context.directories;
-    if let Some(Daemon { pid, .. }) = running(directories) {
-        wait_until_answering(directories, None, 0).await?;
-        return out::print(&format!("node is already running (process {pid})\n"));
+    while let Some(Daemon { pid, .. }) = running(directories) {
+        // Else it was just ending.
+        if wait_until_answering(directories, None, 0).await? {
+            return out::print(&format!("node is already running (process {pid})\n"));
+        }
     }
     options.check("localhost")?;
     let arguments = as_foreground(&std::env::args_os().skip(1).collect::<Vec<_>>())
@@ -110,12 +112,15 @@ fn open_log(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Waits until the API answers, or the daemon has ended and no other one answers instead.
+/// Waits until the API answers. Without a child, for a daemon that somebody else started: `false` when that has ended.
+///
+/// # Errors
+/// The child has ended and no other daemon answers instead, or nothing answers in time.
 async fn wait_until_answering(
     directories: &Directories,
     mut child: Option<Child>,
     log_start: u64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let socket = directories.api_socket();
     let mut ticks = tokio::time::interval(INTERVAL);
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -129,7 +134,10 @@ async fn wait_until_answering(
         if let Ok(client) = client::connect(&socket).await
             && version::answered(&client).await.is_ok()
         {
-            return Ok(());
+            return Ok(true);
+        }
+        if child.is_none() && running(directories).is_none() {
+            return Ok(false);
         }
         if let Some(status) = ended
             && running(directories).is_none()
