@@ -120,6 +120,21 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
+    fn rename_set(&mut self, from: &SetName, to: &SetName) -> Result<(), KernelError> {
+        if !self.sets.contains_key(from) {
+            return Err(Refusal::NoSet(from.clone()).into());
+        }
+        if self.set_is_used(from) {
+            return Err(Refusal::SetInUse(from.clone()).into());
+        }
+        if self.sets.contains_key(to) {
+            return Err(Refusal::SetExists(to.clone()).into());
+        }
+        let set = self.sets.remove(from);
+        self.sets.extend(set.map(|set| (to.clone(), set)));
+        Ok(())
+    }
+
     fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError> {
         let missing = [one, other].into_iter().find(|name| !self.sets.contains_key(*name));
         if let Some(missing) = missing {

@@ -3,7 +3,7 @@
 
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
-use crate::plan::{Plan, SetEdit, Step, TableRestore};
+use crate::plan::{Entries, Plan, SetEdit, Step, TableRestore};
 use crate::spec::{Jump, SetKind, Table};
 
 /// A kernel, or something that refuses what a kernel refuses. Every call is one change: it happens or it does not, except for lists of
@@ -27,6 +27,12 @@ pub trait Kernel {
     /// # Errors
     /// A set is missing or does not take an element.
     fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError>;
+
+    /// Gives a set another name.
+    ///
+    /// # Errors
+    /// It is missing, a rule refers to it, or there is one of that name.
+    fn rename_set(&mut self, from: &SetName, to: &SetName) -> Result<(), KernelError>;
 
     /// Exchanges two sets; rules see the other content at once.
     ///
@@ -71,6 +77,10 @@ impl<K: Kernel + ?Sized> Kernel for &mut K {
 
     fn edit_sets(&mut self, edits: &[SetEdit]) -> Result<(), KernelError> {
         (**self).edit_sets(edits)
+    }
+
+    fn rename_set(&mut self, from: &SetName, to: &SetName) -> Result<(), KernelError> {
+        (**self).rename_set(from, to)
     }
 
     fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError> {
@@ -172,14 +182,16 @@ pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<Vec<KernelError>
 /// What the kernel refuses.
 pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelError> {
     match step {
+        Step::CreateSet { name, kind, entries } if entries.is_empty() => kernel.create_set(name, *kind),
+        // It gets its name when it is full. A half-filled one would be taken for a set in use by whoever goes on after a change that was
+        // broken off here: he would move pods to what refers to it first, and complete it then.
         Step::CreateSet { name, kind, entries } => {
-            kernel.create_set(name, *kind)?;
-            kernel.edit_sets(&[SetEdit::Add(name.clone(), entries.clone())])
+            let beside = name.replacement();
+            build(kernel, &beside, *kind, entries)?;
+            kernel.rename_set(&beside, name)
         }
         Step::RemakeSet { name, beside, kind, entries } => {
-            kernel.destroy_set(beside)?;
-            kernel.create_set(beside, *kind)?;
-            kernel.edit_sets(&[SetEdit::Add(beside.clone(), entries.clone())])?;
+            build(kernel, beside, *kind, entries)?;
             kernel.swap_sets(name, beside)?;
             kernel.destroy_set(beside)
         }
@@ -189,4 +201,11 @@ pub fn execute_step(kernel: &mut impl Kernel, step: &Step) -> Result<(), KernelE
         Step::RemoveJump { hook, chain } => kernel.remove_jump(*hook, chain),
         Step::DestroySet(name) => kernel.destroy_set(name),
     }
+}
+
+/// Makes a set under a name that nothing refers to.
+fn build(kernel: &mut impl Kernel, beside: &SetName, kind: SetKind, entries: &Entries) -> Result<(), KernelError> {
+    kernel.destroy_set(beside)?;
+    kernel.create_set(beside, kind)?;
+    kernel.edit_sets(&[SetEdit::Add(beside.clone(), entries.clone())])
 }

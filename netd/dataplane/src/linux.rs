@@ -110,6 +110,10 @@ impl Kernel for LinuxKernel {
         Ok(self.sets.edit(&batches)?)
     }
 
+    fn rename_set(&mut self, from: &SetName, to: &SetName) -> Result<(), KernelError> {
+        Ok(self.sets.rename(&set_name(from)?, &set_name(to)?)?)
+    }
+
     fn swap_sets(&mut self, one: &SetName, other: &SetName) -> Result<(), KernelError> {
         Ok(self.sets.swap(&set_name(one)?, &set_name(other)?)?)
     }

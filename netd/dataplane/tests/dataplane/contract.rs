@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use crate::sample::{changed, facts, facts_with_vxlan, little, rich};
+use crate::sample::{addr, changed, facts, facts_with_vxlan, little, rich};
 use minipod_kernel::iptables::Variant;
 use minipod_kernel::netns::NetNs;
 use minipod_model::IpFamily;
 use netd_dataplane::fake::FakeKernel;
+use netd_dataplane::kernel::execute_step;
 use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
-use netd_dataplane::plan::TableRestore;
-use netd_dataplane::spec::{Chain, Directions, Match, Reject, Rule, SetKind, Table, Target};
+use netd_dataplane::plan::{Step, TableRestore};
+use netd_dataplane::spec::{Chain, Directions, Entry, Match, Reject, Rule, SetKind, Table, Target};
 use netd_dataplane::{Dataplane, DenyAction, HostFirewall, Kernel, LinuxKernel, MarkBits, NodeFacts, PodToNode};
 
 /// Runs a test with the real kernel in an empty network namespace, for each variant of iptables.
@@ -53,6 +54,30 @@ fn what_is_applied_is_there_on_the_fake() {
 #[test]
 fn what_is_applied_is_there_on_linux() {
     on_linux(what_is_applied_is_there);
+}
+
+fn a_set_has_its_name_only_with_all_that_belongs_into_it(mut kernel: impl Kernel) {
+    let name = SetName::parse("mp-p-x-4").expect("a name of ours");
+    let step = |addresses: &[&str]| Step::CreateSet {
+        name: name.clone(),
+        kind: SetKind::HashIp(IpFamily::V4),
+        entries: addresses.iter().map(|address| (Entry::Ip(addr(address)), None)).collect(),
+    };
+    execute_step(&mut kernel, &step(&["10.0.0.1", "fd00::1"])).expect_err("it takes IPv4 only");
+    assert!(!kernel.observe().expect("observes").sets.contains_key(&name));
+    execute_step(&mut kernel, &step(&["10.0.0.1", "10.0.0.2"])).expect("what is left of the first is in nobody's way");
+    let there = kernel.observe().expect("observes").sets;
+    assert_eq!(there.iter().map(|(name, set)| (name, set.entries.len())).collect::<Vec<_>>(), [(&name, 2)]);
+}
+
+#[test]
+fn a_set_has_its_name_only_with_all_that_belongs_into_it_on_the_fake() {
+    a_set_has_its_name_only_with_all_that_belongs_into_it(FakeKernel::default());
+}
+
+#[test]
+fn a_set_has_its_name_only_with_all_that_belongs_into_it_on_linux() {
+    on_linux(a_set_has_its_name_only_with_all_that_belongs_into_it);
 }
 
 fn everything_of_ours_is_removed(kernel: impl Kernel) {
