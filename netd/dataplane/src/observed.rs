@@ -38,7 +38,7 @@ pub struct Observed {
 /// A chain as it is judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedChain {
-    /// the hash that it carries, if its rules are as many as the hash says
+    /// the hash that it carries, if it is that of its rules
     pub hash: Option<String>,
     /// rules that lead from a mark to a chain and ask nothing else
     pub leaves: Vec<(MarkValue, ChainName)>,

@@ -31,13 +31,70 @@ pub fn hook_name(hook: Hook) -> &'static str {
     }
 }
 
-/// By what a chain is judged: a hash over the rules as they are spelled, and their number.
+/// By what a chain is judged: a hash over its label and its rules, and their number.
 #[must_use]
 pub fn chain_hash(family: IpFamily, name: &ChainName, chain: &Chain) -> String {
-    let mut lines: Vec<String> = vec![chain.label.clone().unwrap_or_default()];
-    lines.extend(chain.rules.iter().map(|rule| rule_text(family, rule, None)));
-    let hash = short_hash([name.as_str()].into_iter().chain(lines.iter().map(String::as_str)), 16);
-    format!("{hash}:{}", chain.rules.len())
+    let rules: Vec<String> = chain.rules.iter().map(|rule| normal(&rule_text(family, rule, None))).collect();
+    hash_of(name, &label_of(chain), &rules)
+}
+
+fn hash_of(name: &ChainName, label: &str, rules: &[String]) -> String {
+    let hash = short_hash([name.as_str(), label].into_iter().chain(rules.iter().map(String::as_str)), 16);
+    format!("{hash}:{}", rules.len())
+}
+
+/// A rule in the form in which rules are compared, the same for what we write and for what `iptables-save` prints of it: its options in
+/// one order, without the comment.
+fn normal(rule: &str) -> String {
+    let mut options: Vec<String> = Vec::new();
+    let mut is_negated = false;
+    for word in words(rule) {
+        match word {
+            "!" => is_negated = true,
+            word if word.starts_with('-') => {
+                let not = if std::mem::take(&mut is_negated) { "! " } else { "" };
+                options.push(format!("{not}{word}"));
+            }
+            word => match options.last_mut() {
+                Some(option) => *option = format!("{option} {}", normal_value(option, word)),
+                None => options.push(word.to_owned()),
+            },
+        }
+    }
+    options.retain(|option| option != "-m comment" && !option.starts_with("--comment "));
+    options.sort_unstable();
+    options.join(" ")
+}
+
+/// A rule's words; what is in quotes is one.
+fn words(rule: &str) -> impl Iterator<Item = &str> {
+    let mut rest = rule;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        let is_over = rest.is_empty();
+        rest = after;
+        (!is_over).then_some(word)
+    })
+}
+
+/// Where the kernel keeps a value otherwise than we write it.
+fn normal_value(option: &str, value: &str) -> String {
+    match option.trim_start_matches("! ") {
+        // Kept in parts of 2^31.
+        "--probability" => value.parse().map_or_else(|_| value.to_owned(), |share: f64| format!("{share:.6}")),
+        "--ctstate" => {
+            let mut states: Vec<&str> = value.split(',').collect();
+            states.sort_unstable();
+            states.join(",")
+        }
+        // Programs differ in the name that they print.
+        "-p" if value == "icmpv6" => "ipv6-icmp".to_owned(),
+        _ => value.to_owned(),
+    }
 }
 
 /// Input for `iptables-restore --noflush` that replaces some chains of a table and removes others, all or nothing.
@@ -86,13 +143,17 @@ fn line(text: &mut String, line: &str) {
 
 fn comment_of(family: IpFamily, name: &ChainName, chain: &Chain) -> String {
     let mut comment = format!("{COMMENT_PREFIX}{}", chain_hash(family, name, chain));
-    if let Some(label) = &chain.label {
-        // A quote or backslash would end the comment early or change it; labels are for people only.
-        let plain = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' };
+    if chain.label.is_some() {
         comment.push(' ');
-        comment.extend(label.chars().take(LABEL_MAX).map(plain));
+        comment.push_str(&label_of(chain));
     }
     comment
+}
+
+/// A chain's label as it is in a comment. A quote or backslash would end the comment early or change it; labels are for people only.
+fn label_of(chain: &Chain) -> String {
+    let plain = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' };
+    chain.label.iter().flat_map(|label| label.chars()).take(LABEL_MAX).map(plain).collect()
 }
 
 /// A rule with a blank before each word.
@@ -257,9 +318,18 @@ struct Reader<'a> {
     table: Option<Table>,
     /// rules of built-in chains so far
     positions: BTreeMap<HookKey, usize>,
-    /// rules of our chains, and the hash that the first one carries
-    rules: BTreeMap<ChainKey, (usize, Option<String>)>,
+    /// our chains
+    rules: BTreeMap<ChainKey, Printed>,
     observed: &'a mut Observed,
+}
+
+/// A chain as it was printed.
+#[derive(Default)]
+struct Printed {
+    /// the hash and the label that its first rule carries
+    comment: Option<(String, String)>,
+    /// every rule, in the form in which rules are compared
+    rules: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -287,11 +357,11 @@ impl Reader<'_> {
     }
 
     fn rule(&mut self, key: ChainKey, rule: &str) {
-        let (count, hash) = self.rules.entry(key.clone()).or_default();
-        if *count == 0 {
-            *hash = hash_in(rule);
+        let printed = self.rules.entry(key.clone()).or_default();
+        if printed.rules.is_empty() {
+            printed.comment = comment_in(rule);
         }
-        *count += 1;
+        printed.rules.push(normal(rule));
         if let Some(leaf) = leaf_in(rule) {
             self.observed.chains.entry(key).or_default().leaves.push(leaf);
         }
@@ -309,10 +379,10 @@ impl Reader<'_> {
     }
 
     fn finish(self) {
-        for (key, (count, hash)) in self.rules {
-            let as_many = |hash: &String| hash.rsplit_once(':').is_some_and(|(_, n)| n.parse() == Ok(count));
+        for (key, Printed { comment, rules }) in self.rules {
             if let Some(chain) = self.observed.chains.get_mut(&key) {
-                chain.hash = hash.filter(as_many);
+                chain.hash =
+                    comment.filter(|(hash, label)| *hash == hash_of(&key.name, label, &rules)).map(|(hash, _)| hash);
             }
         }
     }
@@ -320,12 +390,11 @@ impl Reader<'_> {
 
 const HOOKS: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
 
-/// The hash in a rule's comment. A comment without a blank is printed without quotes.
-fn hash_in(rule: &str) -> Option<String> {
-    let comment = rule.split_once("--comment ")?.1.trim_start_matches('"');
-    let hash = comment.strip_prefix(COMMENT_PREFIX)?;
-    let end = hash.find(|c: char| !c.is_ascii_hexdigit() && c != ':').unwrap_or(hash.len());
-    Some(hash[..end].to_owned())
+/// The hash and the label in a rule's comment.
+fn comment_in(rule: &str) -> Option<(String, String)> {
+    let comment = words(rule).skip_while(|word| *word != "--comment").nth(1)?;
+    let (hash, label) = comment.split_once(' ').unwrap_or((comment, ""));
+    Some((hash.strip_prefix(COMMENT_PREFIX)?.to_owned(), label.to_owned()))
 }
 
 /// The mark and the chain of a rule that leads from one to the other, whatever comment it has.

@@ -1,6 +1,9 @@
 //! The iptables programs in both variants, each test in a network namespace of its own. Needs root and `apt-get install iptables`.
 
-use minipod_kernel::iptables::{Iptables, IptablesError, Jump, Table, Variant};
+use std::net::UdpSocket;
+use std::process::Command;
+
+use minipod_kernel::iptables::{Generations, Iptables, IptablesError, Jump, Table, Variant};
 use minipod_kernel::netns::NetNs;
 use minipod_model::IpFamily;
 
@@ -82,4 +85,29 @@ fn the_variant_that_has_rules_is_chosen() {
             assert_eq!(Iptables::detect(None).expect("detect").variant(), other, "our own chains weigh most");
         });
     }
+}
+
+#[test]
+fn a_rule_that_is_replaced_by_one_as_long_is_noticed_and_a_packet_is_not() {
+    each(|tool, family| {
+        let (program, loopback) = match family {
+            IpFamily::V4 => ("iptables", "127.0.0.1"),
+            IpFamily::V6 => ("ip6tables", "::1"),
+        };
+        let run = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert!(Command::new(words[0]).args(&words[1..]).status().expect("it starts").success(), "{line}");
+        };
+        tool.restore(family, "*filter\n:MP-A - [0:0]\n-A OUTPUT -j MP-A\n-A MP-A -j RETURN\nCOMMIT\n")
+            .expect("restore");
+        let mut generations = Generations::open(tool.variant());
+        let before = generations.observe();
+        assert!(before.is_some());
+        run("ip link set lo up");
+        let socket = UdpSocket::bind((loopback, 0)).expect("a socket");
+        socket.send_to(b"x", (loopback, 9)).expect("sent");
+        assert_eq!(generations.observe(), before, "{program}: counters are no rules");
+        run(&format!("{program}-{} -R MP-A 1 -j ACCEPT", tool.variant()));
+        assert_ne!(generations.observe(), before, "{program}");
+    });
 }

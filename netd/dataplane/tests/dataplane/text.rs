@@ -126,6 +126,37 @@ fn what_is_written_is_read_again() {
     assert_eq!(observed.indexes(facts().marks), spec.indexes);
 }
 
+#[test]
+fn a_rule_that_somebody_replaced_is_seen_and_another_way_to_print_it_is_not() {
+    let spec = compile(&rich(), &facts(), &Indexes::default()).expect("compiles");
+    let text = saved(&spec, IpFamily::V4);
+    let wrong = |text: &str| {
+        let mut observed = Observed::default();
+        read_save(IpFamily::V4, text, &mut observed);
+        let wrong =
+            observed.chains.iter().filter(|(_, chain)| chain.hash.is_none()).map(|(key, _)| key.name.to_string());
+        wrong.collect::<Vec<_>>()
+    };
+    assert_eq!(wrong(&text), [""; 0]);
+    let printed = text
+        .replace("--ctstate NEW,UNTRACKED", "--ctstate UNTRACKED,NEW")
+        .replace("-p tcp -m conntrack --ctstate NEW", "-m conntrack -p tcp --ctstate NEW");
+    assert_eq!(wrong(&printed), [""; 0]);
+    let mut replaced = 0;
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with("-A MP-")) {
+        let chain = line.split(' ').nth(1).expect("a chain");
+        let changed = match line.split_once("-j DROP") {
+            Some((before, _)) => format!("{before}-j ACCEPT"),
+            None => format!("{line} -s 192.0.2.1/32"),
+        };
+        let lines: Vec<&str> =
+            text.lines().enumerate().map(|(n, line)| if n == number { changed.as_str() } else { line }).collect();
+        assert_eq!(wrong(&lines.join("\n")), [chain], "{changed}");
+        replaced += 1;
+    }
+    assert!(replaced > 50, "{replaced} rules");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
