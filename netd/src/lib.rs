@@ -7,8 +7,11 @@ pub mod consistent;
 pub mod dns;
 pub mod engine;
 pub mod facts;
+#[cfg(debug_assertions)]
+pub mod fault;
 pub mod hostnet;
 pub mod ipam;
+pub mod kernel;
 pub mod links;
 pub mod nodes;
 pub mod offload;

@@ -22,6 +22,7 @@ use crate::consistent::Source;
 use crate::dns::{BindError, DnsServer, Forwarder, Upstreams};
 use crate::engine::{Enforcement, Engine, Parts, Publish};
 use crate::hostnet::{self, Forwarding, HostNet, HostNetError, Removed};
+use crate::kernel::node_kernel;
 use crate::offload::Prober;
 use crate::options::{Iptables, Options};
 use crate::revoke::Revoker;
@@ -126,7 +127,7 @@ impl Netd {
             Attacher::open(&options.run_dir, &options.state_dir, &host.ranges().node, host.mtu(), clock.now())?;
         tell_swept(&swept);
         host.ensure(&attacher.pod_routes())?;
-        let dataplane = Dataplane::adopt(kernel)?;
+        let dataplane = Dataplane::adopt(node_kernel(kernel, &options.run_dir))?;
         let found_nothing = dataplane.is_empty() && attacher.pod_routes().is_empty();
         let publish = serve_dns(options, &host).await?;
         let policy = netd_policy::Options {

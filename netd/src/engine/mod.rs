@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use minipod_protocol::netd::{Code, Error};
 use netd_dataplane::facts::PodToNode;
-use netd_dataplane::{Dataplane, DataplaneError, LinuxKernel, NodeFacts};
+use netd_dataplane::{Dataplane, DataplaneError, NodeFacts};
 use netd_policy::{Change, Listed};
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::dns::Records;
 use crate::hostnet::HostNet;
+use crate::kernel::NodeKernel;
 use crate::nodes::Vxlan;
 use crate::offload::Prober;
 use crate::options::Routing;
@@ -39,8 +40,10 @@ use objects::Objects;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the kernel is asked whether somebody changed rules, one cheap question; only then they are read.
 const GLANCE: Duration = Duration::from_secs(1);
-/// Of the time, reading rules that others keep changing may take one part in so many.
+/// Of the time, reading rules that others keep changing may take one part in so many,
 const SHARE: u32 = 20;
+/// but they are looked at after so long at the latest: within two seconds they are right again.
+const GLANCE_AT_LATEST: Duration = Duration::from_millis(1500);
 /// How soon a change or a repair that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Commands in one batch at most: the first of them waits for the last.
@@ -56,7 +59,7 @@ pub struct Parts {
     /// the node, for the rules
     pub facts: NodeFacts,
     /// rules and sets
-    pub dataplane: Dataplane<LinuxKernel>,
+    pub dataplane: Dataplane<NodeKernel>,
     /// links and addresses
     pub attacher: Attacher,
     /// routes and settings of the node
@@ -77,7 +80,7 @@ pub struct Parts {
 pub struct Engine {
     objects: Objects,
     facts: NodeFacts,
-    dataplane: Dataplane<LinuxKernel>,
+    dataplane: Dataplane<NodeKernel>,
     attacher: Attacher,
     host: HostNet,
     others: Others,
@@ -90,6 +93,8 @@ pub struct Engine {
     /// something is different from what the kernel was told last
     stale: bool,
     enforcement: watch::Sender<Enforcement>,
+    /// how often rules or sets were repaired that somebody else had changed
+    repairs: u64,
     /// when the kernel is compared with what it should be, at the latest
     next_look: Instant,
     /// when the kernel is asked whether somebody changed rules
@@ -133,6 +138,7 @@ impl Engine {
             clock,
             stale: true,
             enforcement,
+            repairs: 0,
             next_look: now + LOOK,
             next_glance: now + GLANCE,
             next_retry: now,
@@ -330,6 +336,7 @@ impl Engine {
         match self.dataplane.repair() {
             Ok(changes) => {
                 if !changes.is_empty() {
+                    self.repairs += 1;
                     tracing::warn!(?changes, "somebody else changed our rules or sets; repaired");
                     self.revoker.was_open();
                 }
@@ -343,7 +350,7 @@ impl Engine {
             }
         }
         let end = Instant::now();
-        self.next_glance = end + GLANCE.max((end - begin) * SHARE);
+        self.next_glance = end + ((end - begin) * SHARE).clamp(GLANCE, GLANCE_AT_LATEST);
     }
 
     /// Looks at links, routes, routing rules and addresses.

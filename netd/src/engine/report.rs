@@ -35,6 +35,7 @@ impl Engine {
             "failure": self.failure(),
             "attachments": attachments,
             "addressesInUse": self.attacher.ipam().in_use(),
+            "repairs": self.repairs,
             "policies": cluster.policies.len(),
             "problems": problems,
             "unreached": self.others.problems().collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
 use minipod_protocol::netd::{self, Request, Response};
+use serde_json::Value;
 
 use super::super::context::Context;
 use super::super::failure::Exit;
@@ -37,19 +38,28 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     for node in &nodes {
         let _ = writeln!(text, "{}", node_line(node));
     }
-    for problem in unreached(&directories.netd_socket()) {
+    let report = report(&directories.netd_socket());
+    for problem in report["unreached"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let _ = writeln!(text, "Routes:  {problem}");
+    }
+    if let Some(times) = report["repairs"].as_u64().filter(|times| *times > 0) {
+        let _ = writeln!(text, "Rules:   repaired {} after somebody else changed them: see the log", counted(times));
     }
     let running = pods.iter().filter(|pod| container::phase(pod) == "Running").count();
     let _ = writeln!(text, "Pods:    {} ({running} running)", pods.len());
     out::print(&text)
 }
 
-/// Why pods of other nodes are not reached. What a node does not tell, while it starts or stops, is no problem of its routes.
-fn unreached(socket: &Path) -> Vec<String> {
-    let Ok(Response::Report { report }) = netd::ask(socket, Request::Report, PATIENCE) else { return Vec::new() };
-    let problems = report.get("unreached").and_then(|problems| problems.as_array()).into_iter().flatten();
-    problems.filter_map(|problem| problem.as_str()).map(str::to_owned).collect()
+/// What netd tells of itself; nothing while it starts or stops.
+fn report(socket: &Path) -> Value {
+    match netd::ask(socket, Request::Report, PATIENCE) {
+        Ok(Response::Report { report }) => report,
+        _ => Value::Null,
+    }
+}
+
+fn counted(times: u64) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{times} times") }
 }
 
 /// Name, readiness, ranges.
