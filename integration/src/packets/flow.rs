@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket};
+
+use super::sctp::{self, Content};
+use super::server::{raw_socket, receive_raw};
 use crate::lab::{Lab, Place};
 use crate::wait::until;
 
@@ -45,6 +49,8 @@ pub enum Kind {
     TcpOneWay,
     /// both sides send datagrams
     Udp,
+    /// both sides send over an association of crafted packets
+    Sctp,
 }
 
 /// A flow; it ends when it is dropped.
@@ -88,6 +94,7 @@ impl Flow {
         let mut flow = Self { shared: Arc::default(), threads: Vec::new(), port };
         match kind {
             Kind::Udp => flow.open_udp(client, server, address),
+            Kind::Sctp => flow.open_sctp(client, server, address),
             Kind::TcpBusy | Kind::TcpIdle | Kind::TcpOneWay => flow.open_tcp(kind, client, server, address),
         }
         if kind != Kind::TcpIdle {
@@ -140,7 +147,7 @@ impl Flow {
                 let _near = near;
                 write_all(&far, shared);
             }),
-            Kind::TcpBusy | Kind::Udp => {
+            Kind::TcpBusy | Kind::Udp | Kind::Sctp => {
                 self.thread(move |shared| write_all(&near, shared));
                 self.thread(move |shared| write_all(&far, shared));
             }
@@ -185,6 +192,40 @@ impl Flow {
                 }
             }
         });
+    }
+
+    /// The four packets that make an association, then data from both sides.
+    fn open_sctp(&mut self, client: &Place, server: &Place, address: IpAddr) {
+        let port = self.port;
+        let raw = || raw_socket(Domain::for_address(SocketAddr::new(address, 0)), sctp::PROTOCOL);
+        let (near, far) = (client.run(raw), server.run(raw));
+        let to = SocketAddr::new(address, 0);
+        let init = sctp::Packet { source: port, destination: port, tag: u32::from(port) + 1, answers: None };
+        near.send_to(&init.bytes(), &to.into()).expect("a way");
+        let (init, client) = receive(&far, |bytes| sctp::Packet::parse(bytes).filter(|init| init.destination == port));
+        let (to_server, to_client) = (to, SocketAddr::new(client, 0));
+        let answer = init.answer();
+        far.send_to(&answer.bytes(), &to_client.into()).expect("a way");
+        let wanted = |content| move |bytes: &[u8]| Content::parse(bytes, port).filter(|seen| *seen == content);
+        receive(&near, |bytes| sctp::Packet::parse(bytes).filter(|answer| answer.answers == Some(init.tag)));
+        near.send_to(&Content::CookieEcho.bytes([port; 2], answer.tag), &to_server.into()).expect("a way");
+        receive(&far, wanted(Content::CookieEcho));
+        far.send_to(&Content::CookieAck.bytes([port; 2], init.tag), &to_client.into()).expect("a way");
+        receive(&near, wanted(Content::CookieAck));
+        let talk = move |socket: &Socket, to: SocketAddr, tag, shared: &Shared, arrivals: &Mutex<Arrivals>| {
+            while !shared.is_over() {
+                while let Some((bytes, _)) = receive_raw(socket) {
+                    if Content::parse(&bytes, port) == Some(Content::Data) {
+                        arrived(arrivals, bytes.len());
+                    }
+                }
+                // A node that rejects answers with an error, which the next call of the socket tells.
+                let _ = socket.send_to(&Content::Data.bytes([port; 2], tag), &to.into());
+                tick();
+            }
+        };
+        self.thread(move |shared| talk(&near, to_server, answer.tag, shared, &shared.at_client));
+        self.thread(move |shared| talk(&far, to_client, init.tag, shared, &shared.at_server));
     }
 
     fn thread(&mut self, work: impl FnOnce(&Shared) + Send + 'static) {
@@ -237,6 +278,12 @@ impl Drop for Flow {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The next packet that is wanted, with where it came from.
+fn receive<T>(socket: &Socket, wanted: impl Fn(&[u8]) -> Option<T>) -> (T, IpAddr) {
+    let next = || receive_raw(socket).and_then(|(bytes, from)| Some((wanted(&bytes)?, from)));
+    until("a packet of the handshake", LIMIT, next).expect("an association")
 }
 
 fn arrived(arrivals: &Mutex<Arrivals>, length: usize) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use integration::packets::probe::answering;
-use integration::packets::target::{Protocol, Target};
+use integration::packets::target::Target;
 use integration::wait::until;
 
 use crate::table::{Table, Way, told};
@@ -19,13 +19,6 @@ const LONGEST: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(10);
 /// A change that shows nowhere has been carried out by then.
 const SETTLED: Duration = Duration::from_millis(500);
-
-/// How somebody is dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Dialled {
-    way: Way,
-    by_service: bool,
-}
 
 /// Looks until packets do what the table says. Where it says what the one before said, they must still do so a while later.
 ///
@@ -70,25 +63,19 @@ pub(crate) fn differences(world: &World, table: &Table, patience: Duration) -> V
     let ways: BTreeSet<Way> = table.passes.keys().map(|(_, _, way)| *way).collect();
     let mut dialled = Vec::new();
     for (to, actor) in &world.actors {
-        for way in &ways {
-            for by_service in [false, true] {
-                let how = Dialled { way: *way, by_service };
-                dialled.extend(how.target(actor).map(|target| (to, how, target)));
-            }
-        }
+        dialled.extend(ways.iter().filter_map(|way| Some((to, *way, target(*way, actor)?))));
     }
     let seen = seen(world, &dialled, patience);
     let mut differences = Vec::new();
     for (from, source) in &world.actors {
-        for (to, how, target) in &dialled {
-            let Some(expected) = table.passes.get(&(from.clone(), (*to).clone(), how.way)) else { continue };
-            if how.by_service && !source.reaches_services(from) {
+        for (to, way, target) in &dialled {
+            let Some(expected) = table.passes.get(&(from.clone(), (*to).clone(), *way)) else { continue };
+            if way.by_service && !source.reaches_services(from) {
                 continue;
             }
             if seen[from].contains(target) != *expected {
-                let service = if how.by_service { " by its service" } else { "" };
                 let does = if *expected { "is to pass and does not" } else { "is not to pass and does" };
-                let told = format!("{from} -> {to}{service}, {}: {does}", told(how.way));
+                let told = format!("{from} -> {to}, {}: {does}", told(*way));
                 differences.push(Difference { told, is_missing: *expected });
             }
         }
@@ -97,13 +84,9 @@ pub(crate) fn differences(world: &World, table: &Table, patience: Duration) -> V
 }
 
 /// Who answers whom.
-fn seen(
-    world: &World,
-    dialled: &[(&String, Dialled, Target)],
-    patience: Duration,
-) -> BTreeMap<String, BTreeSet<Target>> {
+fn seen(world: &World, dialled: &[(&String, Way, Target)], patience: Duration) -> BTreeMap<String, BTreeSet<Target>> {
     let all: Vec<Target> = dialled.iter().map(|(_, _, target)| *target).collect();
-    let own: Vec<Target> = dialled.iter().filter(|(_, how, _)| !how.by_service).map(|(_, _, target)| *target).collect();
+    let own: Vec<Target> = dialled.iter().filter(|(_, way, _)| !way.by_service).map(|(_, _, target)| *target).collect();
     std::thread::scope(|scope| {
         let (all, own) = (&all, &own);
         let threads = world.actors.iter().map(|(name, actor)| {
@@ -115,15 +98,8 @@ fn seen(
     })
 }
 
-impl Dialled {
-    fn target(self, actor: &Actor) -> Option<Target> {
-        let Way { protocol, port, is_v6 } = self.way;
-        let addresses = if self.by_service { &actor.services } else { &actor.place.addresses };
-        // Services of the scene have ports of TCP and UDP alone.
-        if self.by_service && !matches!(protocol, Protocol::Tcp | Protocol::Udp) {
-            return None;
-        }
-        let address: IpAddr = *addresses.iter().find(|address| address.is_ipv6() == is_v6)?;
-        Some(Target { protocol, address: SocketAddr::new(address, port) })
-    }
+fn target(way: Way, actor: &Actor) -> Option<Target> {
+    let addresses = if way.by_service { &actor.services } else { &actor.place.addresses };
+    let address: IpAddr = *addresses.iter().find(|address| address.is_ipv6() == way.is_v6)?;
+    Some(Target { protocol: way.protocol, address: SocketAddr::new(address, way.port) })
 }

@@ -24,7 +24,7 @@ const LATER: Duration = Duration::from_secs(2);
 /// What is allowed answers within this time, while a daemon starts beside it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// In turns over IPv4 and IPv6.
-const KINDS: [Kind; 4] = [Kind::TcpBusy, Kind::TcpIdle, Kind::TcpOneWay, Kind::Udp];
+const KINDS: [Kind; 5] = [Kind::TcpBusy, Kind::TcpIdle, Kind::TcpOneWay, Kind::Udp, Kind::Sctp];
 const SPOOFED: &str = "spoofed";
 
 /// A case on its way.

@@ -4,22 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use integration::packets::target::{PORTS, Protocol};
 
-/// Protocol, port and family; the port is 0 where the protocol has none.
+/// Protocol, port and family, by the address of the service or of the pod; the port is 0 where the protocol has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Way {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
     pub(crate) is_v6: bool,
+    pub(crate) by_service: bool,
 }
 
 impl Way {
     /// Every way of this protocol.
     pub(crate) fn of(protocol: Protocol) -> Vec<Self> {
         let ports: &[u16] = if protocol.has_ports() { &PORTS } else { &[0] };
-        let both = |port: &u16| [false, true].map(|is_v6| Self { protocol, port: *port, is_v6 });
-        ports.iter().flat_map(both).collect()
+        // Services of pods have ports of TCP and UDP alone.
+        let services: &[bool] =
+            if matches!(protocol, Protocol::Tcp | Protocol::Udp) { &[false, true] } else { &[false] };
+        let mut ways = Vec::new();
+        for port in ports {
+            for is_v6 in [false, true] {
+                ways.extend(services.iter().map(|by_service| Self {
+                    protocol,
+                    port: *port,
+                    is_v6,
+                    by_service: *by_service,
+                }));
+            }
+        }
+        ways
     }
 }
+
+/// By the pod's own address, in a corner.
+const DIRECTLY: &str = "directly";
+/// By the address of its service.
+const BY_SERVICE: &str = "by-service";
 
 /// What passes, by source, destination and way; what is not asked is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,7 +147,8 @@ impl Table {
 
 /// The ways that the words in a table's corner stand for.
 fn ways(words: &[&str]) -> Result<Vec<Way>, String> {
-    let (families, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| matches!(**word, "IPv4" | "IPv6"));
+    let (kinds, words): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| matches!(**word, "IPv4" | "IPv6" | DIRECTLY | BY_SERVICE));
     let mut ways = Vec::new();
     for word in words {
         let (port, protocol) = word.split_once('/').map_or((None, word), |(port, protocol)| (Some(port), protocol));
@@ -141,7 +161,7 @@ fn ways(words: &[&str]) -> Result<Vec<Way>, String> {
             "all" => [&Protocol::ALL[..], &[Protocol::Icmp]].concat(),
             _ => {
                 return Err(format!(
-                    "`{word}` in a corner is neither a protocol (TCP, UDP, SCTP, ICMP, unknown, or all for the first four), nor PORT/PROTOCOL, IPv4 or IPv6; \
+                    "`{word}` in a corner is neither a protocol (TCP, UDP, SCTP, ICMP, unknown, or all for the first four), nor PORT/PROTOCOL, IPv4, IPv6, directly or by-service; \
                      or it is a column of somebody who is not there"
                 ));
             }
@@ -156,7 +176,10 @@ fn ways(words: &[&str]) -> Result<Vec<Way>, String> {
     if ways.is_empty() {
         return Err("the corner of a table names no protocol".to_owned());
     }
-    ways.retain(|way| families.is_empty() || families.contains(&family(*way)));
+    for (is, pair) in [(family as fn(Way) -> &'static str, ["IPv4", "IPv6"]), (addressed, [DIRECTLY, BY_SERVICE])] {
+        let chosen: Vec<&str> = kinds.iter().copied().filter(|kind| pair.contains(kind)).collect();
+        ways.retain(|way| chosen.is_empty() || chosen.contains(&is(*way)));
+    }
     Ok(ways)
 }
 
@@ -187,11 +210,16 @@ fn family(way: Way) -> &'static str {
     if way.is_v6 { "IPv6" } else { "IPv4" }
 }
 
+fn addressed(way: Way) -> &'static str {
+    if way.by_service { BY_SERVICE } else { DIRECTLY }
+}
+
 /// A way in words.
 pub(crate) fn told(way: Way) -> String {
     let protocol = way.protocol.as_str();
     let port = if way.protocol.has_ports() { format!("{}/{protocol}", way.port) } else { protocol.to_owned() };
-    format!("{port} over {}", family(way))
+    let service = if way.by_service { ", by the service" } else { "" };
+    format!("{port} over {}{service}", family(way))
 }
 
 #[cfg(test)]
@@ -210,7 +238,7 @@ mod tests {
         )
         .expect("a table");
         let passes = |from: &str, to: &str, port, is_v6| {
-            let way = Way { protocol: Protocol::Tcp, port, is_v6 };
+            let way = Way { protocol: Protocol::Tcp, port, is_v6, by_service: false };
             table.passes.get(&(from.to_owned(), to.to_owned(), way)).copied()
         };
         assert_eq!(passes("x/a", "node", 80, false), Some(true));
@@ -218,7 +246,7 @@ mod tests {
         assert_eq!(passes("x/a", "outside", 81, true), Some(true));
         assert_eq!(passes("x/a", "outside", 81, false), Some(false));
         assert_eq!(passes("node", "outside", 80, false), None);
-        assert_eq!(table.passes.len(), 12 * 4);
+        assert_eq!(table.passes.len(), 12 * 8);
     }
 
     #[test]

@@ -15,7 +15,7 @@ const LATER: Duration = Duration::from_secs(2);
 /// `./scripts/bench policy`.
 const BOUND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(20);
-const KINDS: [Kind; 4] = [Kind::TcpBusy, Kind::TcpIdle, Kind::TcpOneWay, Kind::Udp];
+const KINDS: [Kind; 5] = [Kind::TcpBusy, Kind::TcpIdle, Kind::TcpOneWay, Kind::Udp, Kind::Sctp];
 
 integration::on_both_variants! {
     a_policy_cuts_what_it_forbids_and_nothing_else
