@@ -110,7 +110,7 @@ pub(crate) struct Step {
     pub(crate) steadily: bool,
     /// live connections, by name: `FROM -> TO`
     pub(crate) open: BTreeMap<String, String>,
-    /// `POD as POD|ADDRESS -> POD`
+    /// `FROM as WHOM -> TO`
     pub(crate) spoof: Vec<String>,
     /// pods whose containers must have ended
     pub(crate) ended: Vec<String>,

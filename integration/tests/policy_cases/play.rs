@@ -262,7 +262,7 @@ impl Play<'_> {
     fn spoof(&self, spoof: &Spoof) {
         let from = &self.world.actors[&spoof.from].place;
         for family in ["v4", "v6"] {
-            let claimed = if spoof.claimed.contains('/') {
+            let claimed = if self.world.actors.contains_key(&spoof.claimed) {
                 self.world.address(&format!("{}.{family}", spoof.claimed))
             } else {
                 spoof.claimed.parse().unwrap_or_else(|_| unreachable!("{spoof:?}: neither a pod nor an address"))

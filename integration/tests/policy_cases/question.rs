@@ -30,7 +30,7 @@ impl Pair {
     }
 }
 
-/// `POD as POD|ADDRESS -> POD`.
+/// `FROM as WHOM -> TO`, where `WHOM` has a row or is an address.
 #[derive(Debug, Clone)]
 pub(crate) struct Spoof {
     pub(crate) from: String,
@@ -40,7 +40,7 @@ pub(crate) struct Spoof {
 
 impl Spoof {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}`: write POD as POD -> POD");
+        let wrong = || format!("`{text}`: write FROM as WHOM -> TO");
         let pair = Pair::read(text).map_err(|_| wrong())?;
         let (from, claimed) = pair.from.split_once(" as ").ok_or_else(wrong)?;
         Ok(Self { from: from.to_owned(), claimed: claimed.to_owned(), to: pair.to })
