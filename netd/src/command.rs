@@ -2,11 +2,13 @@
 
 use std::sync::mpsc;
 
+use minipod_kernel::netlink::LoggedPacket;
 use minipod_protocol::judge::{FirstPacket, Judgement};
 use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, Sandbox};
 use tokio::sync::oneshot;
 
 use crate::consistent::Fresh;
+use crate::drops::Watched;
 use crate::watch::News;
 
 /// Where an answer goes.
@@ -60,6 +62,10 @@ pub enum Command {
         /// answered with a judgement for each, and with where the kernel is not as it should be
         reply: Reply<(Vec<Judgement>, Vec<String>)>,
     },
+    /// packets of which the kernel told
+    Logged(Vec<LoggedPacket>),
+    /// dropped packets
+    Drops(Reply<Watched>),
     /// end the engine's thread; the kernel keeps enforcing
     Stop,
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod command;
 pub mod consistent;
 pub mod dns;
+pub mod drops;
 pub mod engine;
 pub mod facts;
 #[cfg(debug_assertions)]

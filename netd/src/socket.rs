@@ -10,12 +10,15 @@ use std::time::Duration;
 use minipod_protocol::line;
 use minipod_protocol::netd::{Code, Envelope, Error, Request, Response, VERSION};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::command::{Command, Engine};
 use crate::consistent::Source;
+use crate::drops::Watched;
 
 /// What goes on for long is logged once in this time.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -71,6 +74,14 @@ async fn converse(stream: UnixStream, engine: Engine, source: Source) {
             Ok(_) => {}
         }
         let response = match read_request(&line) {
+            Ok(Request::Drops { follow: true }) => {
+                tokio::select! {
+                    () = follow_drops(&mut writer, &engine) => {}
+                    // Whoever has asked has left.
+                    _ = reader.read_u8() => {}
+                }
+                return;
+            }
             Ok(request) => answer(request, &engine, &source).await.unwrap_or_else(Response::Error),
             Err(error) => Response::Error(error),
         };
@@ -79,6 +90,27 @@ async fn converse(stream: UnixStream, engine: Engine, source: Source) {
             return;
         }
     }
+}
+
+/// Tells of dropped packets, those that were and those that come, until nobody listens any more.
+async fn follow_drops(writer: &mut OwnedWriteHalf, engine: &Engine) {
+    let watched = engine.ask(Command::Drops).await;
+    let Watched { last, mut next } = match watched {
+        Ok(watched) => watched,
+        Err(error) => return drop(say(writer, &Response::Error(error)).await),
+    };
+    let mut answer = Response::Drops { drops: last, missed: 0 };
+    while say(writer, &answer).await.is_ok() {
+        answer = match next.recv().await {
+            Ok(dropped) => Response::Drops { drops: vec![dropped], missed: 0 },
+            Err(RecvError::Lagged(missed)) => Response::Drops { drops: Vec::new(), missed },
+            Err(RecvError::Closed) => return,
+        };
+    }
+}
+
+async fn say(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
+    writer.write_all(&line::encode(response)?).await
 }
 
 fn read_request(line: &[u8]) -> Result<Request, Error> {
@@ -117,6 +149,10 @@ async fn answer(request: Request, engine: &Engine, source: &Source) -> Result<Re
         Request::Judge { packets } => {
             let (judgements, differences) = engine.ask(|reply| Command::Judge { packets, reply }).await?;
             Ok(Response::Judged { judgements, differences })
+        }
+        Request::Drops { .. } => {
+            let drops = engine.ask(Command::Drops).await?.last;
+            Ok(Response::Drops { drops, missed: 0 })
         }
         Request::Report => engine.ask(Command::Report).await.map(|report| Response::Report { report }),
     }

@@ -8,8 +8,10 @@ use std::{fs, io};
 
 use kube::Client;
 use minipod_kernel::iptables::{Table, Variant};
-use minipod_kernel::netlink::{NetlinkError, NetworkChanges};
+use minipod_kernel::netlink::{NetlinkError, NetworkChanges, PacketLog};
 use minipod_model::IpFamily;
+use minipod_model::defaults::DROPS_GROUP;
+use minipod_protocol::netd::{Code, Error};
 use netd_dataplane::{
     Changes, Dataplane, DataplaneError, DenyAction, KernelError, LinuxKernel, remove_from_other_variants,
 };
@@ -27,7 +29,7 @@ use crate::offload::Prober;
 use crate::options::{Iptables, Options};
 use crate::revoke::Revoker;
 use crate::routes::Ranges;
-use crate::{facts, released, socket, watch};
+use crate::{causes, drops, facts, released, socket, watch};
 
 /// The node's own resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -63,7 +65,7 @@ pub enum StartError {
     /// the first rules and sets
     #[error(
         "this machine does not take the node's rules: {failure}; install iptables anew with \
-         `apt-get install --reinstall iptables`, and see that the kernel has the modules ip_set and xt_set"
+         `apt-get install --reinstall iptables`, and see that the kernel has the modules ip_set, xt_set, xt_NFLOG and xt_hashlimit"
     )]
     Refused {
         /// what the kernel or a program said
@@ -140,6 +142,8 @@ impl Netd {
         let forwarding = Forwarding::open(&options.state_dir, host.families())?;
         let revoker = Revoker::start().map_err(StartError::Thread)?;
         let prober = Prober::start().map_err(StartError::Thread)?;
+        let log = PacketLog::open(DROPS_GROUP);
+        let deaf = log.as_ref().err().map(not_listening);
         let (engine, mut enforcement) = Engine::new(Parts {
             policy,
             facts,
@@ -150,6 +154,7 @@ impl Netd {
             publish,
             revoker,
             prober,
+            deaf,
             clock,
         });
         let (handle, commands) = Handle::channel();
@@ -159,6 +164,7 @@ impl Netd {
             .map_err(StartError::Thread)?;
         let told = handle.clone();
         let (mut watches, progress) = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        watches.extend(log.ok().map(|log| drops::listen(log, handle.clone())));
         let told = handle.clone();
         watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));
         // An error would mean that the engine has ended; the socket then says so.
@@ -220,6 +226,17 @@ pub fn check(options: &Options) -> Result<(), StartError> {
         kernel.require(Table::Security).map_err(|source| StartError::NoSecurityTable { variant, source })?;
     }
     Ok(hostnet::check_ranges(&options.state_dir, &ranges(options))?)
+}
+
+/// Policies are enforced all the same.
+fn not_listening(error: &NetlinkError) -> Error {
+    let details = causes(error);
+    tracing::warn!(%error, causes = ?details, group = DROPS_GROUP, "dropped packets are not shown");
+    let message = format!(
+        "netd does not hear of dropped packets: the kernel lets nobody listen on NFLOG group {DROPS_GROUP}; see that it has the module \
+         nfnetlink_log, and that nobody else listens there"
+    );
+    Error { code: Code::NotAvailable, message, details }
 }
 
 async fn end_engine(engine: &Handle, thread: thread::JoinHandle<()>) {

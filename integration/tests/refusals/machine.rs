@@ -49,7 +49,7 @@ fn a_machine_that_cannot_match_sets_is_refused_and_nothing_is_made() {
         let said = lab.minipod(&["node", "start"]).expect_failure();
         let begins =
             format!("{NOT_STARTED}this machine does not take the node's rules: cannot change the node's rules: `");
-        let ends = "; install iptables anew with `apt-get install --reinstall iptables`, and see that the kernel has the modules ip_set and xt_set";
+        let ends = "; install iptables anew with `apt-get install --reinstall iptables`, and see that the kernel has the modules ip_set, xt_set, xt_NFLOG and xt_hashlimit";
         assert!(said.starts_with(&begins) && said.trim_end().ends_with(ends), "{said}");
     });
     let _ = lab.shell(&format!("umount {directory}")).expect_success();

@@ -341,7 +341,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
                     self.set_mark(mark);
                 }
             }
-            Target::Remember(..) => {}
+            Target::Remember(..) | Target::Tell(_) => {}
             Target::DestinationNat(endpoint) => {
                 self.destination = endpoint.ip();
                 if let Transport::Port(protocol, _) = self.transport {
@@ -392,6 +392,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Match::Set(set, sides) => self.found(set, *sides).is_some(),
             Match::NotSet(set, sides) => self.found(set, *sides).is_none(),
             Match::Share(some, all) => (self.choose)(*some, *all),
+            Match::Seldom(_) => true,
         }
     }
 

@@ -142,6 +142,21 @@ pub enum Match {
     NotSet(SetName, Directions),
     /// at random, so many times out of so many
     Share(u32, u32),
+    /// not more often than packets of this reason are told of
+    Seldom(Reason),
+}
+
+/// Why a packet is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// the policies of the pod that sends it do not let it out
+    Egress,
+    /// the policies of the pod that it is for do not let it in
+    Ingress,
+    /// its connection was allowed and is not any more
+    Cut,
+    /// its source is not the address of the pod that sends it
+    Spoofed,
 }
 
 /// What a rule does.
@@ -171,6 +186,8 @@ pub enum Target {
     Masquerade,
     /// refuse
     Reject(Reject),
+    /// tell whoever listens of the packet, which goes on
+    Tell(Reason),
 }
 
 /// How a packet is refused.
@@ -344,6 +361,28 @@ impl Rule {
             Target::Jump(chain) | Target::Goto(chain) => Some(chain),
             _ => None,
         }
+    }
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Egress, Self::Ingress, Self::Cut, Self::Spoofed];
+
+    /// What the kernel says when it tells of a packet.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Egress => "mp:egress",
+            Self::Ingress => "mp:ingress",
+            Self::Cut => "mp:cut",
+            Self::Spoofed => "mp:spoofed",
+        }
+    }
+
+    /// The reason that the kernel says.
+    #[must_use]
+    pub fn of_prefix(prefix: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.prefix() == prefix)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use minipod_model::defaults::DROPS_GROUP;
 use minipod_model::hash::short_hash;
 use minipod_model::link::{POD_LINK_PREFIX, VXLAN_LINK};
 use minipod_model::{IpFamily, Protocol};
@@ -11,13 +12,23 @@ use minipod_model::{IpFamily, Protocol};
 use crate::name::ChainName;
 use crate::observed::{HookKey, Observed, ObservedJump};
 use crate::spec::{
-    Chain, ChainKey, ConnState, Directions, Hook, Interface, Jump, MarkValue, Match, Reject, Rule, Table, Target,
+    Chain, ChainKey, ConnState, Directions, Hook, Interface, Jump, MarkValue, Match, Reason, Reject, Rule, Table,
+    Target,
 };
 
 /// Comments of ours begin with this.
 const COMMENT_PREFIX: &str = "mp:";
 /// The longest label in a comment; the kernel takes 255 bytes (`XT_MAX_COMMENT_LEN`).
 const LABEL_MAX: usize = 160;
+
+/// Of dropped packets of one pod so many are told of in a second, and so many after a while without any.
+const TOLD_OF_A_POD: u32 = 10;
+const TOLD_OF_A_POD_AT_ONCE: u32 = 20;
+/// The same of all pods together, for each reason and family.
+const TOLD: u32 = 50;
+const TOLD_AT_ONCE: u32 = 100;
+/// So much of a packet is told: its headers.
+const TOLD_BYTES: u32 = 128;
 
 /// The name of a built-in chain.
 #[must_use]
@@ -218,7 +229,23 @@ fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
             let probability = f64::from(*some) / f64::from(*all);
             write!(text, " -m statistic --mode random --probability {probability:.9}")
         }
+        Match::Seldom(reason) => seldom_text(text, *reason),
     };
+}
+
+/// So many packets of each pod, and of all together. Where the pod is not known for sure, only the second.
+fn seldom_text(text: &mut String, reason: Reason) -> std::fmt::Result {
+    let pod = match reason {
+        Reason::Egress => Some("srcip"),
+        Reason::Ingress => Some("dstip"),
+        Reason::Cut | Reason::Spoofed => None,
+    };
+    if let Some(pod) = pod {
+        let name = reason.prefix().replace(':', "-");
+        write!(text, " -m hashlimit --hashlimit-upto {TOLD_OF_A_POD}/sec --hashlimit-burst {TOLD_OF_A_POD_AT_ONCE}")?;
+        write!(text, " --hashlimit-mode {pod} --hashlimit-name {name}")?;
+    }
+    write!(text, " -m limit --limit {TOLD}/sec --limit-burst {TOLD_AT_ONCE}")
 }
 
 fn ports_text(text: &mut String, ranges: &[(u16, u16)], protocol: Option<Protocol>) -> std::fmt::Result {
@@ -253,6 +280,10 @@ fn target_text(text: &mut String, family: IpFamily, target: &Target) {
         Target::DestinationNat(endpoint) => write!(text, " -j DNAT --to-destination {endpoint}"),
         Target::Masquerade => write!(text, " -j MASQUERADE --random-fully"),
         Target::Reject(reject) => write!(text, " -j REJECT --reject-with {}", answer_name(*reject, family)),
+        Target::Tell(reason) => {
+            let prefix = reason.prefix();
+            write!(text, " -j NFLOG --nflog-prefix {prefix} --nflog-group {DROPS_GROUP} --nflog-size {TOLD_BYTES}")
+        }
     };
 }
 

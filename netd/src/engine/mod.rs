@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use minipod_protocol::netd::{Code, Error};
 use netd_dataplane::facts::PodToNode;
 use netd_dataplane::{Dataplane, DataplaneError, NodeFacts};
@@ -26,6 +27,7 @@ use crate::causes;
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::dns::Records;
+use crate::drops::{Drops, named};
 use crate::hostnet::HostNet;
 use crate::kernel::NodeKernel;
 use crate::nodes::Vxlan;
@@ -72,6 +74,8 @@ pub struct Parts {
     pub revoker: Revoker,
     /// finds out whether the VXLAN device may leave checksums to others
     pub prober: Prober,
+    /// why nobody listens to what the kernel tells of dropped packets
+    pub deaf: Option<Error>,
     /// time since boot
     pub clock: Clock,
 }
@@ -93,6 +97,9 @@ pub struct Engine {
     /// something is different from what the kernel was told last
     stale: bool,
     enforcement: watch::Sender<Enforcement>,
+    drops: Drops,
+    /// why dropped packets are not told
+    deaf: Option<Error>,
     /// how often rules or sets were repaired that somebody else had changed
     repairs: u64,
     /// when the kernel is compared with what it should be, at the latest
@@ -118,7 +125,7 @@ impl Engine {
     /// The engine, and whether the kernel does what it should.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Enforcement>) {
-        let Parts { policy, facts, dataplane, attacher, host, routing, publish, revoker, prober, clock } = parts;
+        let Parts { policy, facts, dataplane, attacher, host, routing, publish, revoker, prober, deaf, clock } = parts;
         let (enforcement, told) = watch::channel(Enforcement::Awaited);
         let now = Instant::now();
         let mut objects = Objects::new(policy);
@@ -138,6 +145,8 @@ impl Engine {
             clock,
             stale: true,
             enforcement,
+            drops: Drops::default(),
+            deaf,
             repairs: 0,
             next_look: now + LOOK,
             next_glance: now + GLANCE,
@@ -194,6 +203,17 @@ impl Engine {
                 }
                 Command::Report(reply) => {
                     let _ = reply.send(Ok(self.report()));
+                }
+                Command::Logged(packets) => {
+                    let (cluster, now) = (self.objects.index().cluster(), Timestamp::now());
+                    let named: Vec<_> = packets.iter().filter_map(|packet| named(cluster, packet, now)).collect();
+                    named.into_iter().for_each(|dropped| self.drops.note(dropped));
+                }
+                Command::Drops(reply) => {
+                    let _ = reply.send(match &self.deaf {
+                        Some(error) => Err(error.clone()),
+                        None => Ok(self.drops.watch()),
+                    });
                 }
                 Command::Judge { packets, reply } => {
                     let _ = reply.send(self.judge(&packets));

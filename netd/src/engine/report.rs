@@ -28,6 +28,11 @@ impl Engine {
                 format!("{}/{}: {}: {}", policy.namespace, policy.name, problem.path, problem.problem)
             })
             .collect();
+        let drops: Vec<Value> = self
+            .drops
+            .counts()
+            .map(|(pod, reason, told)| json!({"pod": pod, "reason": reason.as_str(), "told": told}))
+            .collect();
         json!({
             "node": cluster.options.node,
             "iptables": self.dataplane.kernel().variant().to_string(),
@@ -36,6 +41,7 @@ impl Engine {
             "attachments": attachments,
             "addressesInUse": self.attacher.ipam().in_use(),
             "repairs": self.repairs,
+            "drops": drops,
             "policies": cluster.policies.len(),
             "problems": problems,
             "unreached": self.others.problems().collect::<Vec<_>>(),

@@ -34,6 +34,9 @@ pub const VXLAN_PORT: u16 = 4789;
 /// The network identifier between nodes: "mp" in ASCII, hardly anybody else's.
 pub const VXLAN_ID: u32 = 0x6d70;
 
+/// The group (NFLOG) to which the kernel tells of dropped packets: "mp" in ASCII, hardly anybody else's.
+pub const DROPS_GROUP: u16 = 0x6d70;
+
 /// Chains of ours begin with this.
 pub const CHAIN_PREFIX: &str = "MP-";
 /// Sets of ours begin with this.

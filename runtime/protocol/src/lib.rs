@@ -4,6 +4,7 @@
 //! a shim's terminal and exec streams continue on the same connection as binary frames ([`frame`]). Blocking and without
 //! tokio, because the CNI plugin and the shim are small single-threaded programs; the daemon reads the same bytes with tokio.
 
+pub mod drops;
 pub mod frame;
 pub mod judge;
 pub mod line;

@@ -11,6 +11,7 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::drops::Dropped;
 use crate::judge::{FirstPacket, Judgement};
 use crate::line::Connection;
 
@@ -50,6 +51,11 @@ pub enum Request {
     Judge {
         /// the packets
         packets: Vec<FirstPacket>,
+    },
+    /// The last dropped packets; answered by [`Response::Drops`].
+    Drops {
+        /// and those that come, each with an answer of its own, until the asker closes the connection
+        follow: bool,
     },
 }
 
@@ -125,6 +131,13 @@ pub enum Response {
         judgements: Vec<Judgement>,
         /// where the installed rules and sets are not as they should be, for people
         differences: Vec<String>,
+    },
+    /// dropped packets, in the order in which they came
+    Drops {
+        /// the packets
+        drops: Vec<Dropped>,
+        /// so many more were dropped that the asker did not fetch in time
+        missed: u64,
     },
     /// refused or failed; nothing is left half-made
     Error(Error),

@@ -15,6 +15,7 @@ mod create;
 mod delete;
 mod describe;
 mod dns_hint;
+mod drops;
 mod exec;
 mod expose;
 mod failure;
@@ -96,6 +97,8 @@ enum Command {
     Image(image::Args),
     /// Show which policies select which pods
     Policy(policy::Args),
+    /// Show dropped packets, with their pods and the policies that isolated them
+    Drops(drops::Args),
     /// Start, stop or reset the node daemon
     Node(node::Args),
     /// Print the versions of this program and of the daemon
@@ -165,6 +168,7 @@ impl Command {
             Self::Expose(args) => args.run(context).await,
             Self::Image(args) => args.run(context).await,
             Self::Policy(args) => args.run(context).await,
+            Self::Drops(args) => args.run(context),
             Self::Node(args) => args.run(context).await,
             Self::Version(args) => args.run(context).await,
         }

@@ -1,4 +1,7 @@
-//! What becomes of a packet that policy denies (semantics, ruling 14): dropped where it is judged, or refused with an answer.
+//! What becomes of a packet that policy denies (semantics, ruling 14): told of, then dropped where it is judged, or refused with an answer.
+//!
+//! Every reason has a chain, to which the rules that deny lead: whoever is allowed meets no rule more. How often packets are told of
+//! is limited in the kernel, so that a flood costs two matches a packet and nobody's time.
 //!
 //! REJECT is for the filter table only. Where an answer is wanted, mangle marks the connection as revoked and lets the packet go on to
 //! filter, whose first rules of ours refuse it. An ACCEPT that somebody puts above them lets nothing pass: whatever still has the bit
@@ -12,20 +15,27 @@ use minipod_model::Protocol;
 use super::Compiler;
 use crate::facts::DenyAction;
 use crate::name::ChainName;
-use crate::spec::{Chain, ConnState, Hook, Interface, MarkValue, Match, Reject, Rule, Table, Target};
+use crate::spec::{Chain, ConnState, Hook, Interface, MarkValue, Match, Reason, Reject, Rule, Table, Target};
 
 /// In mangle and filter, and the beginning of the name in security.
 fn chain() -> ChainName {
     ChainName::fixed("DENIED")
 }
 
+/// Why packets are denied in mangle, and the chains for that.
+const REASONS: [(Reason, &str); 3] =
+    [(Reason::Egress, "DENY-EGRESS"), (Reason::Ingress, "DENY-INGRESS"), (Reason::Cut, "DENY-CUT")];
+
+/// What is done with a packet that policy denies, in mangle.
+pub(super) fn deny(reason: Reason) -> Target {
+    let name = REASONS.into_iter().find_map(|(known, name)| (known == reason).then_some(name));
+    name.map_or(Target::Drop, |name| Target::Goto(ChainName::fixed(name)))
+}
+
 impl Compiler<'_> {
-    /// What is done with a packet that policy denies, in mangle.
-    pub(super) fn deny(&self) -> Target {
-        match self.facts.deny_action {
-            DenyAction::Drop => Target::Drop,
-            DenyAction::Reject => Target::Goto(chain()),
-        }
+    /// Tells of a packet that is to be dropped.
+    pub(super) fn tell(reason: Reason) -> Rule {
+        Rule::new(vec![Match::Seldom(reason)], Target::Tell(reason))
     }
 
     /// The packet's connection may not be.
@@ -52,6 +62,14 @@ impl Compiler<'_> {
 
     /// The chains that denied packets come to.
     pub(super) fn denied(&mut self) {
+        let end = match self.facts.deny_action {
+            DenyAction::Drop => Target::Drop,
+            DenyAction::Reject => Target::Goto(chain()),
+        };
+        for (reason, name) in REASONS {
+            let rules = vec![Self::tell(reason), Rule::always(end.clone())];
+            self.chain(Table::Mangle, ChainName::fixed(name), Chain::new(rules));
+        }
         if self.facts.deny_action == DenyAction::Drop {
             return;
         }

@@ -8,7 +8,7 @@ use minipod_model::{IpFamily, LinkName};
 
 use super::Compiler;
 use crate::name::{ChainName, SetName};
-use crate::spec::{Chain, Directions, Entry, Hook, Interface, Match, Rule, SetKind, Table, Target};
+use crate::spec::{Chain, Directions, Entry, Hook, Interface, Match, Reason, Rule, SetKind, Table, Target};
 
 /// Router solicitation, neighbour solicitation and advertisement (RFC 4861, section 4).
 pub(super) const FROM_POD: [u8; 3] = [133, 135, 136];
@@ -49,7 +49,7 @@ impl Compiler<'_> {
         let from = ChainName::fixed("FROM");
         let known = Rule::new(vec![Match::Set(gate.clone(), Directions::SrcSrc)], Target::Return);
         let drop = Rule::always(Target::Drop);
-        let mut rules = vec![known.clone(), drop.clone()];
+        let mut rules = vec![known.clone(), Self::tell(Reason::Spoofed), drop.clone()];
         if self.family == IpFamily::V6 {
             let icmp = ChainName::fixed("FROM-ICMP");
             rules.insert(0, Rule::new(vec![Match::Icmp], Target::Goto(icmp.clone())));
@@ -61,7 +61,7 @@ impl Compiler<'_> {
                     Rule::new(vec![to, Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)
                 }));
             }
-            discovery.push(drop);
+            discovery.extend([Self::tell(Reason::Spoofed), drop]);
             self.chain(Table::Raw, icmp, Chain::new(discovery));
         }
         self.chain(Table::Raw, from.clone(), Chain::new(rules));

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use minipod_model::{IpFamily, Protocol};
 
+use super::deny::deny;
 use super::gate::{FROM_POD, gate_set};
 use super::{Compiler, state};
 use crate::facts::PodToNode;
 use crate::name::{ChainName, SetName};
-use crate::spec::{Chain, ConnState, Directions, Hook, Interface, Match, Rule, Table, Target};
+use crate::spec::{Chain, ConnState, Directions, Hook, Interface, Match, Reason, Rule, Table, Target};
 
 /// Where the cluster DNS answers, over UDP and TCP.
 const DNS_PORT: u16 = 53;
@@ -127,7 +128,7 @@ impl Compiler<'_> {
     fn before_policy(&self) -> Vec<Rule> {
         vec![
             // A connection that was allowed once and is no more (ruling 4).
-            Rule::new(vec![self.revoked()], self.deny()),
+            Rule::new(vec![self.revoked()], deny(Reason::Cut)),
             Rule::new(vec![state(ConnState::Established)], Target::Return),
             // Errors about a connection; what a helper expects as RELATED is judged like anything else.
             Rule::new(vec![Match::Icmp, state(ConnState::Related)], Target::Return),

@@ -8,11 +8,12 @@ use minipod_model::hash::short_hash;
 use netd_policy::intent::{Allowed, GroupId, Pair, PairsId, Peers, PortClass, SignatureId};
 
 use super::Compiler;
+use super::deny::deny;
 use super::mangle::{egress_tree, ingress_tree, next_set, signature_set};
 use crate::facts::MarkBits;
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName, tag};
-use crate::spec::{Chain, Content, Directions, Entry, MarkValue, Match, Rule, SetKind, SetSpec, Table, Target};
+use crate::spec::{Chain, Content, Directions, Entry, MarkValue, Match, Reason, Rule, SetKind, SetSpec, Table, Target};
 use crate::tree::{Leaves, Tree};
 
 /// Ports that one `multiport` match takes; a range counts twice (iptables-extensions(8)).
@@ -132,7 +133,10 @@ impl Compiler<'_> {
                 rules.push(Rule::new(vec![pairs], Target::Return));
             }
         }
-        rules.push(Rule::always(self.deny()));
+        rules.push(Rule::always(deny(match side {
+            Side::Egress => Reason::Egress,
+            Side::Ingress => Reason::Ingress,
+        })));
         Chain::new(rules)
     }
 

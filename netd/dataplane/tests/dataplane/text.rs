@@ -7,7 +7,9 @@ use minipod_model::{IpFamily, Protocol};
 use netd_dataplane::index::Indexes;
 use netd_dataplane::name::{ChainName, SetName};
 use netd_dataplane::observed::Observed;
-use netd_dataplane::spec::{Chain, ConnState, Directions, Interface, MarkValue, Match, Reject, Rule, Table, Target};
+use netd_dataplane::spec::{
+    Chain, ConnState, Directions, Interface, MarkValue, Match, Reason, Reject, Rule, Table, Target,
+};
 use netd_dataplane::text::{jump_text, read_save, restore_text};
 use netd_dataplane::{Spec, compile};
 use proptest::prelude::*;
@@ -77,6 +79,12 @@ fn rules_are_spelled_as_iptables_reads_them() {
     );
     check(v4, vec![], Target::Remember(set("mp-a-x-4"), 60), "-j SET --add-set mp-a-x-4 src --exist --timeout 60");
     check(v6, vec![], Target::Reject(Reject::PortUnreachable), "-j REJECT --reject-with icmp6-port-unreachable");
+    check(
+        v4,
+        vec![Match::Seldom(Reason::Spoofed)],
+        Target::Tell(Reason::Spoofed),
+        "-m limit --limit 50/sec --limit-burst 100 -j NFLOG --nflog-prefix mp:spoofed --nflog-group 28016 --nflog-size 128",
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod changes;
 pub(crate) mod message;
+mod packet_log;
 mod packets;
 mod route;
 mod socket;
@@ -9,6 +10,7 @@ mod types;
 mod vxlan;
 
 pub use changes::{NetworkChange, NetworkChanges};
+pub use packet_log::{LoggedPacket, PacketLog};
 pub use packets::Ipv4Setting;
 pub use route::{Request, Rtnl, RtnlError, VethEnd};
 pub use socket::{Failure, NetlinkError};

@@ -3,7 +3,7 @@
 //! Ownership: bound for life to the network namespace of the thread that opened it. One request at a time (`&mut self`).
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_sys::SocketAddr;
 use nix::errno::Errno;
@@ -95,6 +95,12 @@ impl std::fmt::Debug for Socket {
     }
 }
 
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
 impl Socket {
     /// Opens a socket in the current thread's network namespace.
     pub(crate) fn open(protocol: isize) -> Result<Self, NetlinkError> {
@@ -176,6 +182,17 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// From now on nothing is waited for.
+    pub(crate) fn listen(&self) -> Result<(), NetlinkError> {
+        self.inner.set_non_blocking(true).map_err(NetlinkError::Open)
+    }
+
+    /// What the kernel has sent by itself; `WouldBlock` where that is nothing.
+    pub(crate) fn heard(&mut self) -> io::Result<&[u8]> {
+        let length = nix::sys::socket::recv(self.inner.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
+        Ok(&self.buffer[..length])
     }
 
     fn send_batch(
