@@ -18,6 +18,7 @@ on_both_variants! {
     a_dropped_packet_is_told_with_its_pods_ports_direction_and_policies
     who_follows_is_told_of_packets_as_they_come
     a_flood_is_told_by_samples_and_hides_no_other_pod
+    metrics_count_each_denied_packet_by_the_policies_that_isolate
 }
 
 /// `server` takes packets from `friend` alone, and `mute` may send none.
@@ -171,6 +172,40 @@ fn a_flood_is_told_by_samples_and_hides_no_other_pod(iptables: Iptables) {
     scene.expect(mute, None, to.ip(), &json!({"reason": "egress", "source": {"pod": "default/mute"}}));
     let told = scene.told().iter().filter(|dropped| dropped["source"]["pod"] == "default/stranger").count();
     // Twenty at once and ten a second (docs/datapath.md, "Dropped packets").
-    let most = 20 + 10 * (begin.elapsed().as_secs() as usize + 1);
+    let most = 20 + 10 * (begin.elapsed().as_secs() + 1);
+    let told = u64::try_from(told).expect("a count");
     assert!((1..=most).contains(&told), "{told} of {flood} were told, at most {most} may be");
+}
+
+fn metrics_count_each_denied_packet_by_the_policies_that_isolate(iptables: Iptables) {
+    let Scene { lab, server, friend, stranger, mute } = Scene::new(iptables);
+    let _ = lab.minipod(&["node", "stop"]).expect_success();
+    let _ = lab.minipod(&["node", "start", "--metrics-address", "127.0.0.1:9475"]).expect_success();
+    for address in &server.addresses {
+        let to = SocketAddr::new(*address, PORT);
+        (0..30).for_each(|_| send(&stranger, None, to));
+        (0..7).for_each(|_| send(&mute, None, to));
+        send(&friend, None, to);
+    }
+    let fetch = "minipod-hello wget -qO- --timeout=5 http://127.0.0.1:9475/metrics";
+    let metrics = lab.shell(fetch).expect_success();
+    let value = |name: &str, labels: &[&str]| {
+        let mut lines = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+        let line = lines
+            .find(|(key, _)| key.split('{').next() == Some(name) && labels.iter().all(|label| key.contains(label)));
+        line.map(|(_, value)| value.parse::<f64>().expect("a number"))
+    };
+    // Both families, each packet.
+    let denied = |direction, policy| value("minipod_denied_packets_total", &[direction, policy]);
+    assert_eq!(denied(r#"direction="ingress""#, r#"policies="default/friends""#), Some(60.0), "{metrics}");
+    assert_eq!(denied(r#"direction="egress""#, r#"policies="default/sealed""#), Some(14.0), "{metrics}");
+    for (name, expected) in [("minipod_enforcing", 1.0), ("minipod_pods", 4.0), ("minipod_policies", 2.0)] {
+        assert_eq!(value(name, &[]), Some(expected), "{metrics}");
+    }
+    let told = value("minipod_drops_told_total", &[r#"pod="server""#, r#"reason="ingress""#]);
+    assert!(told.is_some_and(|told| (1.0..=60.0).contains(&told)), "{metrics}");
+    assert!(
+        value("minipod_set_elements", &[]) > Some(8.0) && value("minipod_signatures", &[]) >= Some(3.0),
+        "{metrics}"
+    );
 }

@@ -64,6 +64,8 @@ pub enum Command {
     },
     /// packets of which the kernel told
     Logged(Vec<LoggedPacket>),
+    /// what a Prometheus server is told
+    Metrics(Reply<String>),
     /// dropped packets
     Drops(Reply<Watched>),
     /// end the engine's thread; the kernel keeps enforcing

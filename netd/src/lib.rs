@@ -14,6 +14,7 @@ pub mod hostnet;
 pub mod ipam;
 pub mod kernel;
 pub mod links;
+mod metrics;
 pub mod nodes;
 pub mod offload;
 pub mod options;

@@ -1,6 +1,6 @@
 //! What netd is told at its start. Checked by whoever reads them from a command line; netd takes them as they are.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -37,6 +37,8 @@ pub struct Options {
     pub deny_action: DenyAction,
     /// the mark bits that the rules use
     pub marks: MarkBits,
+    /// where metrics are told over HTTP; nowhere unless given
+    pub metrics_address: Option<SocketAddr>,
     /// whether the API server sends a watch a bookmark as soon as something else is written, as Minipod's does: then an attach
     /// waits until everything acknowledged before it is known. Kubernetes' sends one a minute.
     pub prompt_bookmarks: bool,

@@ -29,7 +29,7 @@ use crate::offload::Prober;
 use crate::options::{Iptables, Options};
 use crate::revoke::Revoker;
 use crate::routes::Ranges;
-use crate::{causes, drops, facts, released, socket, watch};
+use crate::{causes, drops, facts, metrics, released, socket, watch};
 
 /// The node's own resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -95,6 +95,17 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// the address of the metrics
+    #[error(
+        "cannot tell metrics at `{address}`: give `--metrics-address` an address of this machine and a free port, or leave it out"
+    )]
+    Metrics {
+        /// which
+        address: SocketAddr,
+        /// why
+        #[source]
+        source: io::Error,
+    },
     /// the operating system
     #[error("cannot start the engine")]
     Thread(#[source] io::Error),
@@ -132,6 +143,12 @@ impl Netd {
         let dataplane = Dataplane::adopt(node_kernel(kernel, &options.run_dir))?;
         let found_nothing = dataplane.is_empty() && attacher.pod_routes().is_empty();
         let publish = serve_dns(options, &host).await?;
+        let telling = match options.metrics_address {
+            Some(address) => {
+                Some(metrics::listen(address).await.map_err(|source| StartError::Metrics { address, source })?)
+            }
+            None => None,
+        };
         let policy = netd_policy::Options {
             pod_to_node: options.pod_to_node,
             cluster_dns: options.cluster_dns.clone(),
@@ -164,6 +181,7 @@ impl Netd {
             .map_err(StartError::Thread)?;
         let told = handle.clone();
         let (mut watches, progress) = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        watches.extend(telling.map(|listener| metrics::serve(listener, handle.clone())));
         watches.extend(log.ok().map(|log| drops::listen(log, handle.clone())));
         let told = handle.clone();
         watches.spawn(hostnet::watch_changes(changes, own_ranges, move || told.tell(Command::NetworkChanged)));

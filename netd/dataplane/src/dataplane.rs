@@ -192,6 +192,15 @@ impl<K: Kernel> Dataplane<K> {
         }
     }
 
+    /// What the state that was wanted last was made of.
+    #[must_use]
+    pub fn intent(&self) -> Option<&Intent> {
+        match &self.there {
+            There::Made(wanted) | There::Unsure(Some(wanted)) => Some(&wanted.intent),
+            There::Found(_) | There::Unsure(None) => None,
+        }
+    }
+
     /// The kernel.
     pub fn kernel(&mut self) -> &mut K {
         &mut self.kernel

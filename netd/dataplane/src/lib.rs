@@ -18,6 +18,7 @@ pub mod before;
 pub mod compile;
 mod dataplane;
 mod delta;
+pub mod denied;
 pub mod diff;
 pub mod facts;
 pub mod fake;
@@ -34,7 +35,7 @@ pub mod text;
 pub mod tree;
 mod variants;
 
-pub use compile::{CompileError, compile};
+pub use compile::{CompileError, compile, signature_tag};
 pub use dataplane::{Changes, Dataplane, DataplaneError};
 pub use facts::{DenyAction, FamilyFacts, HostFirewall, MarkBits, NodeFacts, PodToNode, VxlanFacts};
 pub use inspect::Inspection;

@@ -9,6 +9,7 @@ use minipod_model::defaults::SET_PREFIX;
 use minipod_model::{IpFamily, LinkName, Protocol};
 
 use crate::compile::SET_ELEMENTS_MAX;
+use crate::denied::{Denied, read_denied};
 use crate::kernel::{Kernel, KernelError};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedSet};
@@ -53,6 +54,18 @@ impl LinuxKernel {
             self.rules.save(family, table)?;
         }
         Ok(())
+    }
+
+    /// How many packets each signature has denied. It costs as much as reading the rules.
+    ///
+    /// # Errors
+    /// The rules cannot be read.
+    pub fn denied(&self) -> Result<Denied, KernelError> {
+        let mut denied = Denied::new();
+        for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
+            read_denied(&self.rules.save_counted(family, Table::Mangle)?, &mut denied);
+        }
+        Ok(denied)
     }
 
     /// Whether somebody else may have changed rules since they were read; cheap, however many there are. Sets do not count, and who changes rules in the

@@ -49,7 +49,8 @@ impl Header {
 fn parse_v4(bytes: &[u8]) -> Option<Header> {
     let address = |at: usize| Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?)));
     let number = *bytes.get(9)?;
-    let is_first = u16_at(bytes, 6)? & 0x1fff == 0;
+    // Three flags, then the offset.
+    let is_first = u16_at(bytes, 6)? << 3 == 0;
     let rest = bytes.get(usize::from(bytes[0] & 15) * 4..).unwrap_or_default();
     Some(Header {
         source: address(12)?,

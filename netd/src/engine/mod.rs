@@ -7,6 +7,7 @@
 
 mod attachments;
 mod judge;
+mod measure;
 mod nodes;
 mod objects;
 mod report;
@@ -30,6 +31,7 @@ use crate::dns::Records;
 use crate::drops::{Drops, named};
 use crate::hostnet::HostNet;
 use crate::kernel::NodeKernel;
+use crate::metrics::{Kind, Metrics};
 use crate::nodes::Vxlan;
 use crate::offload::Prober;
 use crate::options::Routing;
@@ -98,6 +100,7 @@ pub struct Engine {
     stale: bool,
     enforcement: watch::Sender<Enforcement>,
     drops: Drops,
+    metrics: Metrics,
     /// why dropped packets are not told
     deaf: Option<Error>,
     /// how often rules or sets were repaired that somebody else had changed
@@ -146,6 +149,7 @@ impl Engine {
             stale: true,
             enforcement,
             drops: Drops::default(),
+            metrics: Metrics::default(),
             deaf,
             repairs: 0,
             next_look: now + LOOK,
@@ -207,7 +211,12 @@ impl Engine {
                 Command::Logged(packets) => {
                     let (cluster, now) = (self.objects.index().cluster(), Timestamp::now());
                     let named: Vec<_> = packets.iter().filter_map(|packet| named(cluster, packet, now)).collect();
-                    named.into_iter().for_each(|dropped| self.drops.note(dropped));
+                    for dropped in named {
+                        self.drops.note(dropped);
+                    }
+                }
+                Command::Metrics(reply) => {
+                    let _ = reply.send(Ok(self.measure()));
                 }
                 Command::Drops(reply) => {
                     let _ = reply.send(match &self.deaf {
@@ -247,11 +256,14 @@ impl Engine {
             return Ok(());
         }
         let intent = self.objects.intent();
+        let begin = Instant::now();
         let result = self.dataplane.apply(&intent, &self.facts);
+        let took = begin.elapsed();
         self.unpublished = true;
         match result {
             Ok(changes) => {
                 self.stale = false;
+                self.metrics.changed(Kind::of(&changes), took);
                 self.note_success();
                 self.revoker.in_force(InForce {
                     intent: Arc::new(intent),

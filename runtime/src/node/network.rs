@@ -41,6 +41,7 @@ fn options(settings: &Settings, node_addresses: &[IpAddr], node_cidrs: Vec<IpNet
         routing: settings.routing.into(),
         deny_action: settings.deny_action.into(),
         marks: settings.marks,
+        metrics_address: settings.metrics_address,
         prompt_bookmarks: true,
     }
 }

@@ -3,7 +3,7 @@
 //! [`Options`] is what was typed, [`Settings`] what it means. Decides nothing about the machine: whether a range overlaps
 //! a route, or whether iptables is there, is found out when the daemon starts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -200,6 +200,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = DenyAction::Drop)]
     pub deny_action: DenyAction,
 
+    /// Where Prometheus metrics are told over HTTP, e.g. 127.0.0.1:9475 [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
+
     /// Bits of the packet mark that our rules use while they look at a packet, e.g. where another program has these
     #[arg(long, value_name = "MASK", value_parser = bits, default_value = "0xffff0000")]
     pub packet_mark_mask: u32,
@@ -335,6 +339,8 @@ pub struct Settings {
     pub routing: Routing,
     /// what becomes of what policy denies
     pub deny_action: DenyAction,
+    /// where metrics are told
+    pub metrics_address: Option<SocketAddr>,
     /// mark bits of the rules
     pub marks: MarkBits,
     /// absolute below each controller's root, e.g. `/minipod`
@@ -392,6 +398,7 @@ impl Options {
             pod_to_node: self.pod_to_node,
             routing: self.routing,
             deny_action: self.deny_action,
+            metrics_address: self.metrics_address,
             marks: self.checked_marks()?,
             cgroup_parent: check_cgroup(self.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
             registries: self.registries.clone(),

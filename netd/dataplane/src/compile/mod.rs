@@ -12,6 +12,7 @@ mod vxlan;
 pub(crate) use gate::{gate_entry, gate_set};
 pub(crate) use mangle::{next_set, signature_set};
 pub(crate) use services::SERVICE;
+pub use signature::tag_of as signature_tag;
 pub(crate) use signature::{EGRESS, INGRESS, group_sets, pair_entry, pairs_set, signature_mark};
 
 use std::collections::{BTreeMap, BTreeSet};

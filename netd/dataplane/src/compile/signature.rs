@@ -25,7 +25,8 @@ pub(crate) const EGRESS: &str = "SE";
 pub(crate) const INGRESS: &str = "SI";
 
 /// The tag that ends the names of a signature's chains.
-pub(super) fn tag_of(id: &SignatureId) -> String {
+#[must_use]
+pub fn tag_of(id: &SignatureId) -> String {
     tag(&id.0)
 }
 

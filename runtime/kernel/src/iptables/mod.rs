@@ -109,6 +109,14 @@ impl Iptables {
         run::output(&self.programs(family)?.save, &["-t", table.as_str()], None)
     }
 
+    /// A table as `iptables-save` prints it, each rule with the packets and bytes that it has matched.
+    ///
+    /// # Errors
+    /// The program's.
+    pub fn save_counted(&self, family: IpFamily, table: Table) -> Result<String, IptablesError> {
+        run::output(&self.programs(family)?.save, &["-c", "-t", table.as_str()], None)
+    }
+
     /// All tables as `iptables-save` prints them.
     ///
     /// # Errors
