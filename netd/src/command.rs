@@ -1,9 +1,11 @@
 //! What the engine is told, and the handle by which it is told.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::mpsc;
 
 use minipod_kernel::netlink::LoggedPacket;
-use minipod_protocol::judge::{FirstPacket, Judgement};
+use minipod_protocol::judge::{FirstPacket, Judgement, OwnNode};
 use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, Sandbox};
 use tokio::sync::oneshot;
 
@@ -68,6 +70,8 @@ pub enum Command {
     Metrics(Reply<String>),
     /// dropped packets
     Drops(Reply<Watched>),
+    /// the addresses of this node's pods, and what else is here
+    Here(Reply<(BTreeSet<IpAddr>, OwnNode)>),
     /// end the engine's thread; the kernel keeps enforcing
     Stop,
 }

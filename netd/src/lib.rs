@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod clock;
 pub mod command;
+mod connections;
 pub mod consistent;
 pub mod dns;
 pub mod drops;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::command::{Command, Engine};
+use crate::connections;
 use crate::consistent::Source;
 use crate::drops::Watched;
 
@@ -154,6 +155,7 @@ async fn answer(request: Request, engine: &Engine, source: &Source) -> Result<Re
             let drops = engine.ask(Command::Drops).await?.last;
             Ok(Response::Drops { drops, missed: 0 })
         }
+        Request::Connections => connections::of_pods(engine).await,
         Request::Report => engine.ask(Command::Report).await.map(|report| Response::Report { report }),
     }
 }

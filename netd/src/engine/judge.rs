@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use minipod_model::{IpFamily, LinkName, Protocol};
-use minipod_protocol::judge::{Decision, FirstPacket, Judgement, Kernel, RuleRef};
+use minipod_protocol::judge::{Decision, FirstPacket, Judgement, Kernel, OwnNode, RuleRef};
 use minipod_protocol::netd::{Code, Error};
 use netd_dataplane::interpret::{Origin, Packet as Walked, Route};
 use netd_dataplane::{Inspection, VxlanFacts};
@@ -13,7 +13,7 @@ use netd_policy::{Cluster, Packet, Transport};
 
 use super::Engine;
 use crate::causes;
-use crate::hostnet::local_addresses;
+use crate::hostnet::{HostNetError, local_addresses};
 
 /// ICMP echo request.
 const ECHO: (u8, u8) = (8, 128);
@@ -37,6 +37,20 @@ impl Engine {
             None => vec!["nothing has been installed yet".to_owned()],
         };
         Ok((judgements, differences))
+    }
+
+    /// The addresses of this node's pods, and what else is here.
+    pub(super) fn here(&self) -> Result<(BTreeSet<IpAddr>, OwnNode), Error> {
+        let refuse =
+            |error: HostNetError| Error { code: Code::Io, message: error.to_string(), details: causes(&error) };
+        let cluster = self.objects.index().cluster();
+        let pods = cluster.attachments.values().flat_map(|attachment| &attachment.addresses).copied().collect();
+        let node = OwnNode {
+            addresses: local_addresses().map_err(refuse)?,
+            cluster_dns: cluster.options.cluster_dns.clone(),
+            pod_to_node: cluster.options.pod_to_node,
+        };
+        Ok((pods, node))
     }
 }
 

@@ -227,6 +227,9 @@ impl Engine {
                 Command::Judge { packets, reply } => {
                     let _ = reply.send(self.judge(&packets));
                 }
+                Command::Here(reply) => {
+                    let _ = reply.send(self.here());
+                }
                 Command::Stop => go_on = false,
             }
         }

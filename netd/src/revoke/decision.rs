@@ -61,7 +61,7 @@ fn is_allowed(packet: &Packet, interpreter: &Interpreter<'_>, node: &Node<'_>) -
 }
 
 /// As policy saw it: from the client as it is, to the backend after translation (ruling 10).
-fn first_packet(original: &Direction, reply: &Direction) -> Packet {
+pub(crate) fn first_packet(original: &Direction, reply: &Direction) -> Packet {
     let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == original.protocol);
     Packet {
         source: original.source,

@@ -20,6 +20,8 @@ use netd_policy::interpret::Interpreter;
 use crate::hostnet::{HostNetError, local_addresses};
 use decision::{Node, decide};
 
+pub(crate) use decision::first_packet;
+
 /// A connection whose first packet the old rules let pass may be tracked a moment after the new ones are in force: this long after
 /// a look everything is looked at once more.
 const STRAGGLERS: Duration = Duration::from_millis(20);

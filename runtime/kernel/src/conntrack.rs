@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use minipod_model::IpFamily;
 use netlink_packet_core::{DefaultNla, Nla as _, ParseableParametrized as _};
-use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Status, Tuple};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Status, Tuple,
+};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use crate::netlink::message::{Message, Received, TYPE_MASK};
@@ -17,6 +19,9 @@ use crate::netlink::{Failure, NetlinkError, Socket};
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_MARK_MASK: u16 = 21;
+
+// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` of `linux/netfilter/nf_conntrack_tcp.h`.
+const TCP_OVER: [u8; 2] = [7, 8];
 
 /// A connection that could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,8 @@ pub struct Connection {
     pub mark: u32,
     /// an answer was seen
     pub replied: bool,
+    /// a TCP connection that was closed or reset, and is tracked for what may still be on its way
+    pub over: bool,
     /// the first direction and the zone as the kernel wrote them, by which the connection is named
     name: Vec<ConntrackAttribute>,
     id: Option<DefaultNla>,
@@ -212,7 +219,7 @@ fn read(received: Received<'_>) -> Option<Connection> {
     let message = NetfilterMessage::parse_with_param(received.payload, received.kind).ok()?;
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else { return None };
     let (mut original, mut reply, mut name, mut id) = (None, None, Vec::new(), None);
-    let (mut mark, mut replied) = (0, false);
+    let (mut mark, mut replied, mut over) = (0, false, false);
     for attribute in attributes {
         match &attribute {
             ConntrackAttribute::CtaTupleOrig(tuple) => {
@@ -220,6 +227,7 @@ fn read(received: Received<'_>) -> Option<Connection> {
                 name.push(attribute);
             }
             ConntrackAttribute::CtaTupleReply(tuple) => reply = read_direction(tuple),
+            ConntrackAttribute::CtaProtoInfo(of_protocol) => over = is_over(of_protocol),
             ConntrackAttribute::CtaStatus(status) => replied = status.contains(Status::SeenReply),
             ConntrackAttribute::CtaMark(value) => mark = *value,
             ConntrackAttribute::Other(other) => match other.kind() & TYPE_MASK {
@@ -230,7 +238,15 @@ fn read(received: Received<'_>) -> Option<Connection> {
             _ => {}
         }
     }
-    Some(Connection { original: original?, reply: reply?, mark, replied, name, id })
+    Some(Connection { original: original?, reply: reply?, mark, replied, over, name, id })
+}
+
+fn is_over(of_protocol: &[ProtoInfo]) -> bool {
+    let tcp = of_protocol.iter().flat_map(|info| match info {
+        ProtoInfo::TCP(tcp) => tcp.as_slice(),
+        _ => &[],
+    });
+    tcp.into_iter().any(|info| matches!(info, ProtoInfoTCP::State(state) if TCP_OVER.contains(state)))
 }
 
 fn read_direction(tuples: &[Tuple]) -> Option<Direction> {

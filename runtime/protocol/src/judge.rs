@@ -1,5 +1,7 @@
-//! Would a packet pass, who decides that, and do the installed rules do it: what `policy explain` asks netd.
+//! Would a packet pass, who decides that, and do the installed rules do it: what `policy explain` asks netd. And which connections there
+//! are, by their first packets: what `apply --dry-run=policy` asks.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,28 @@ pub struct FirstPacket {
     pub protocol: Option<String>,
     /// destination port; given with a protocol
     pub port: Option<u16>,
+}
+
+/// A connection that the kernel tracks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    /// its first packet
+    #[serde(flatten)]
+    pub packet: FirstPacket,
+    /// the client's port; given with a protocol
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+}
+
+/// What is at this node beside its pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnNode {
+    /// every address of the node's own
+    pub addresses: BTreeSet<IpAddr>,
+    /// addresses on which it answers for the cluster DNS
+    pub cluster_dns: Vec<IpAddr>,
+    /// `--pod-to-node allow`
+    pub pod_to_node: bool,
 }
 
 /// What becomes of a packet.

@@ -12,7 +12,7 @@ use std::{fmt, io};
 use serde::{Deserialize, Serialize};
 
 use crate::drops::Dropped;
-use crate::judge::{FirstPacket, Judgement};
+use crate::judge::{FirstPacket, Judgement, OwnNode, Tracked};
 use crate::line::Connection;
 
 /// The version of this protocol. Fields may be added without a new version; a new meaning needs one.
@@ -57,6 +57,8 @@ pub enum Request {
         /// and those that come, each with an answer of its own, until the asker closes the connection
         follow: bool,
     },
+    /// The connections of this node's pods that the kernel tracks; answered by [`Response::Connections`].
+    Connections,
 }
 
 /// One interface of one sandbox (pod).
@@ -138,6 +140,15 @@ pub enum Response {
         drops: Vec<Dropped>,
         /// so many more were dropped that the asker did not fetch in time
         missed: u64,
+    },
+    /// connections of this node's pods, without those that are over
+    Connections {
+        /// by their first packets
+        connections: Vec<Tracked>,
+        /// how many more there are than an answer can hold
+        left_out: usize,
+        /// what else is at this node
+        node: OwnNode,
     },
     /// refused or failed; nothing is left half-made
     Error(Error),

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use super::args::switch;
 use super::context::Context;
 use super::failure::{self, AtPlace};
-use super::kind::{Kind, UnknownKind};
+use super::kind::{Kind, NAMESPACE, UnknownKind};
 use super::manifest::{self, Manifest};
 use super::merge::three_way;
+use super::preview::{self, Applied};
 use super::sorted::sorted;
 use super::{names, out, output};
 
@@ -38,13 +39,38 @@ pub(crate) struct Args {
           default_missing_value = "true", value_parser = switch)]
     recursive: bool,
 
-    /// Only print what would be done
+    /// Only print what would be done; `policy` tells which pods could reach which before and after, and which live connections
+    /// would be cut
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "client")]
-    dry_run: DryRun,
+    dry_run: How,
 
     /// Print the objects: yaml, json, name, jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT", value_parser = output::Format::parse)]
     output: Option<output::Format>,
+}
+
+/// What `apply --dry-run` leaves undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// nothing: it is done
+    None,
+    /// nothing is sent
+    Client,
+    /// the server checks and stores nothing
+    Server,
+    /// the server checks and stores nothing, and it is told what policies would mean then
+    Policy,
+}
+
+impl How {
+    /// What becomes of each object.
+    fn each(self) -> DryRun {
+        match self {
+            Self::None => DryRun::None,
+            Self::Client => DryRun::Client,
+            Self::Server | Self::Policy => DryRun::Server,
+        }
+    }
 }
 
 /// What `--dry-run` leaves undone.
@@ -77,11 +103,24 @@ enum Outcome {
     Unchanged,
 }
 
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 impl Args {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let manifests = manifest::read(&self.filename, self.recursive, "apply")?;
         let manifests = with_kinds(manifests)?;
         let client = context.client().await?;
+        if self.dry_run == How::Policy {
+            return self.preview(&client, context, &manifests).await;
+        }
         let mut errors = Vec::new();
         for (kind, manifest) in &manifests {
             match self.apply(&client, context, kind, manifest).await {
@@ -92,17 +131,51 @@ impl Args {
         failure::all(errors)
     }
 
+    /// Shows what the manifests would change, if the server would take all of them.
+    async fn preview(
+        &self,
+        client: &Client,
+        context: &Context,
+        manifests: &[(&'static Kind, Manifest)],
+    ) -> anyhow::Result<()> {
+        let as_json = match &self.output {
+            None => false,
+            Some(output::Format::Json) => true,
+            Some(_) => anyhow::bail!("`--dry-run=policy` prints lines, or everything with `-o json`: leave `-o` out"),
+        };
+        let (mut applied, mut errors) = (Vec::new(), Vec::new());
+        // Of a namespace that is not there yet the server knows nothing that could be in it.
+        let mut new_namespaces = Vec::new();
+        let (namespaces, others): (Vec<_>, Vec<_>) = manifests.iter().partition(|(kind, _)| *kind == &NAMESPACE);
+        for (kind, manifest) in namespaces.into_iter().chain(others) {
+            let is_in_new = kind.namespaced && new_namespaces.contains(&namespace(context, manifest)?);
+            let tried = if is_in_new {
+                let (_, object) = addressed(client, context, kind, manifest)?;
+                Ok((Outcome::Created, serde_json::from_value(object)?))
+            } else {
+                self.apply(client, context, kind, manifest).await
+            };
+            match tried {
+                Ok((outcome, object)) => {
+                    if *kind == &NAMESPACE && outcome == Outcome::Created {
+                        new_namespaces.push(manifest.name().to_owned());
+                    }
+                    applied.push(Applied { kind, object, outcome: outcome.word(), checked: !is_in_new });
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        failure::all(errors)?;
+        preview::show(client, context, &applied, as_json).await
+    }
+
     fn print(&self, kind: &Kind, outcome: Outcome, object: DynamicObject) -> anyhow::Result<()> {
         if let Some(format) = &self.output {
             return out::print(&output::render(format, &[(kind, object)], true));
         }
-        let word = match outcome {
-            Outcome::Created => "created",
-            Outcome::Configured => "configured",
-            Outcome::Unchanged => "unchanged",
-        };
+        let word = outcome.word();
         let name = kind.object_name(object.metadata.name.as_deref().unwrap_or_default());
-        out::print(&format!("{name} {word}{}\n", self.dry_run.suffix()))
+        out::print(&format!("{name} {word}{}\n", self.dry_run.each().suffix()))
     }
 
     async fn apply(
@@ -113,17 +186,15 @@ impl Args {
         manifest: &Manifest,
     ) -> anyhow::Result<(Outcome, DynamicObject)> {
         let (api, wanted) = addressed(client, context, kind, manifest)?;
-        let name = manifest.name();
+        let (name, dry_run) = (manifest.name(), self.dry_run.each());
         let wanted = remembering(&wanted);
         let place = |verb| move |source: kube::Error| at_place(manifest, verb, source);
         let Some(live) = api.get_opt(name).await.map_err(place("retrieving current configuration of"))? else {
-            let object = if self.dry_run == DryRun::Client {
+            let object = if dry_run == DryRun::Client {
                 serde_json::from_value(wanted)?
             } else {
-                let params = PostParams {
-                    dry_run: self.dry_run == DryRun::Server,
-                    field_manager: Some(FIELD_MANAGER.to_owned()),
-                };
+                let params =
+                    PostParams { dry_run: dry_run == DryRun::Server, field_manager: Some(FIELD_MANAGER.to_owned()) };
                 create(&api, &wanted, &params).await.map_err(place("creating"))?
             };
             return Ok((Outcome::Created, object));
@@ -142,11 +213,11 @@ impl Args {
         if patch.as_object().is_none_or(serde_json::Map::is_empty) {
             return Ok((Outcome::Unchanged, live));
         }
-        if self.dry_run == DryRun::Client {
+        if dry_run == DryRun::Client {
             return Ok((Outcome::Configured, live));
         }
         let params = PatchParams {
-            dry_run: self.dry_run == DryRun::Server,
+            dry_run: dry_run == DryRun::Server,
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         }

@@ -4,15 +4,13 @@
 //! The decision is pure. A server that does not answer the question is no reason not to run the command.
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
 use kube::{Api, Client};
 use minipod_model::defaults::{DNS_LABEL, DNS_NAMESPACE};
 use minipod_model::label::NAMESPACE_NAME_LABEL;
 use minipod_model::{Labels, Protocol};
 use netd_policy::object::{Peer, PeerNamespaces, Policy, PortNumbers, Rule, RulePeers, RulePort, RulePorts};
 
-use super::out;
+use super::{cluster, out};
 
 /// DNS.
 const PORT: u16 = 53;
@@ -25,9 +23,8 @@ pub(crate) async fn say(client: &Client, pod: &Pod) {
         return;
     }
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
-    let Ok(policies) = policies.list(&ListParams::default()).await else { return };
-    let policies: Vec<Policy> = policies.items.iter().map(Policy::read).collect();
+    let Ok(policies) = cluster::policies(client, Some(&namespace)).await else { return };
+    let policies: Vec<Policy> = policies.iter().map(Policy::read).collect();
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     if !policies.iter().any(|policy| isolates(policy, &labels)) {
         return;

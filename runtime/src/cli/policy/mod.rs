@@ -11,11 +11,11 @@ mod matrix;
 use clap::Subcommand;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
 use kube::{Api, Client};
 use netd_policy::object::Policy;
 
 use super::args::switch;
+use super::cluster::{pods, policies};
 use super::context::Context;
 use super::kind::{Kind, NETWORK_POLICY, POD};
 use super::target::Target;
@@ -140,20 +140,4 @@ async fn describe_policy(client: &Client, context: &Context, name: &str) -> anyh
         out::print(&format!("Not understood, allows nothing: {problem}\n"))?;
     }
     Ok(())
-}
-
-async fn policies(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<NetworkPolicy>> {
-    let api = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    Ok(api.list(&ListParams::default()).await?.items)
-}
-
-async fn pods(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<Pod>> {
-    let api = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    Ok(api.list(&ListParams::default()).await?.items)
 }

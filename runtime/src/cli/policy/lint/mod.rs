@@ -12,12 +12,10 @@ mod ports;
 mod shadow;
 mod text;
 
-use k8s_openapi::api::core::v1;
-use kube::Api;
-use kube::api::ListParams;
-use netd_policy::object::{Namespace, Pod, Policy};
+use netd_policy::object::Policy;
 
 use super::super::args::switch;
+use super::super::cluster;
 use super::super::context::Context;
 use super::super::failure::Exit;
 use super::super::out;
@@ -45,15 +43,12 @@ impl Args {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let client = context.client().await?;
         let namespace = (!self.all_namespaces).then(|| context.namespace());
-        let policies = super::policies(&client, namespace).await?;
+        let index = cluster::read(&client).await?.index;
+        let there = index.cluster();
+        let policies = there.policies.values();
+        let policies = policies.filter(|policy| namespace.is_none_or(|namespace| policy.key.namespace == namespace));
         // Peers may be in any namespace.
-        let pods = super::pods(&client, None).await?;
-        let namespaces: Vec<v1::Namespace> = Api::all(client).list(&ListParams::default()).await?.items;
-        let objects = Objects::new(
-            policies.iter().map(Policy::read),
-            pods.iter().map(Pod::read),
-            namespaces.iter().map(Namespace::read),
-        );
+        let objects = Objects::new(policies.cloned(), there.pods.values().cloned(), there.namespaces.values().cloned());
         if let Some(unknown) = self.names.iter().find(|name| !objects.policies.iter().any(|p| p.key.name == **name)) {
             let namespace = context.namespace();
             anyhow::bail!(

@@ -7,12 +7,9 @@ mod reach;
 mod text;
 
 use clap::ValueEnum;
-use k8s_openapi::api::core::v1::{Namespace, Node};
-use kube::Api;
-use kube::api::ListParams;
-use netd_policy::{Cluster, Options, object};
 
 use super::super::args::switch;
+use super::super::cluster::{self, Seen};
 use super::super::context::Context;
 use super::super::out;
 use reach::{Matrix, Port};
@@ -48,26 +45,9 @@ impl Args {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let client = context.client().await?;
         let namespace = (!self.all_namespaces).then(|| context.namespace());
-        // Peers are selected by the labels of their namespaces; who else claims an address counts, wherever it is.
-        let policies = super::policies(&client, None).await?;
-        let pods = super::pods(&client, None).await?;
-        let namespaces: Vec<Namespace> = Api::all(client.clone()).list(&ListParams::default()).await?.items;
-        let nodes: Vec<Node> = Api::all(client).list(&ListParams::default()).await?.items;
-
-        // No node's interfaces are known here: every pod is where its status says, as for a node that looks from outside.
-        let mut cluster = Cluster::new(Options::new(String::new()));
-        cluster.pods = pods.iter().map(object::Pod::read).map(|pod| (pod.key.clone(), pod)).collect();
-        cluster.policies =
-            policies.iter().map(object::Policy::read).map(|policy| (policy.key.clone(), policy)).collect();
-        cluster.namespaces = namespaces
-            .iter()
-            .map(object::Namespace::read)
-            .map(|namespace| (namespace.name.clone(), namespace))
-            .collect();
-        cluster.nodes = nodes.iter().map(object::Node::read).map(|node| (node.name.clone(), node)).collect();
-
+        let Seen { pods, index } = cluster::read(&client).await?;
         let asked = pods.iter().filter(|pod| namespace.is_none() || pod.metadata.namespace.as_deref() == namespace);
-        let matrix = Matrix::of(&cluster, asked, &self.ports);
+        let matrix = Matrix::of(index.cluster(), asked, &self.ports);
         match self.output {
             Format::Json => out::print(&text::json(&matrix)),
             Format::Html => out::print(&page::render(&matrix, namespace)),
