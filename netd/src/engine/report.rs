@@ -1,5 +1,6 @@
 //! What `minipod node status` and tests are told. For people: its shape may change.
 
+use netd_dataplane::facts::DenyAction;
 use serde_json::{Value, json};
 
 use super::Engine;
@@ -36,6 +37,10 @@ impl Engine {
         json!({
             "node": cluster.options.node,
             "iptables": self.dataplane.kernel().variant().to_string(),
+            "denyAction": match self.facts.deny_action {
+                DenyAction::Drop => "drop",
+                DenyAction::Reject => "reject",
+            },
             "enforcing": !self.is_failing() && self.objects.complete(),
             "failure": self.failure(),
             "attachments": attachments,

@@ -35,12 +35,14 @@ mod out;
 mod output;
 mod policy;
 mod preview;
+mod probe;
 mod run;
 mod session;
 mod signals;
 mod sorted;
 mod table;
 mod target;
+mod verdict;
 mod version;
 mod wait;
 mod wait_for;
@@ -99,6 +101,10 @@ enum Command {
     Image(image::Args),
     /// Show which policies select which pods
     Policy(policy::Args),
+    /// Try real connections from inside the pods of this node, and compare them with what the policies say
+    ///
+    /// The exit code is 1 when a connection does otherwise than the policies say.
+    Probe(probe::Args),
     /// Show dropped packets, with their pods and the policies that isolated them
     Drops(drops::Args),
     /// Start, stop or reset the node daemon
@@ -170,6 +176,7 @@ impl Command {
             Self::Expose(args) => args.run(context).await,
             Self::Image(args) => args.run(context).await,
             Self::Policy(args) => args.run(context).await,
+            Self::Probe(args) => args.run(context).await,
             Self::Drops(args) => args.run(context),
             Self::Node(args) => args.run(context).await,
             Self::Version(args) => args.run(context).await,

@@ -3,10 +3,10 @@
 //! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections, [`matrix`] for all pairs of
 //! pods, [`lint`] finds what is probably not meant so.
 
-mod explain;
+pub(super) mod explain;
 mod isolation;
 mod lint;
-mod matrix;
+pub(super) mod matrix;
 
 use clap::Subcommand;
 use k8s_openapi::api::core::v1::Pod;

@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use minipod_model::Protocol;
 use minipod_protocol::judge::{OwnNode, Tracked};
-use netd_policy::evaluate::{Verdict, verdict};
 use netd_policy::{Cluster, Packet, Transport};
 
-use super::difference::because;
+use super::super::verdict::{because, judge};
 
 /// A connection that is allowed and would be forbidden.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,19 +44,6 @@ fn packet(tracked: &Tracked) -> Option<Packet> {
         _ => Transport::Other,
     };
     Some(Packet { source: tracked.packet.source, destination: tracked.packet.destination, transport })
-}
-
-/// As the node judges a connection that lives: it reaches its own pods (semantics, ruling 7), and they may reach it by option (ruling 8).
-fn judge(cluster: &Cluster, packet: &Packet, node: &OwnNode) -> Verdict {
-    let mut verdict = verdict(cluster, packet);
-    let of_node = |address: &IpAddr| node.addresses.contains(address);
-    if of_node(&packet.source) {
-        verdict.ingress = netd_policy::evaluate::Decision::OwnNode;
-    }
-    if node.pod_to_node && of_node(&packet.destination) {
-        verdict.egress = netd_policy::evaluate::Decision::OwnNode;
-    }
-    verdict
 }
 
 /// `default/web (10.244.1.2:41234)`

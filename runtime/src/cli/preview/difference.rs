@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use minipod_model::{IpFamily, PodKey};
-use netd_policy::evaluate::{Decision, Verdict, verdict};
+use netd_policy::evaluate::{Verdict, verdict};
 use netd_policy::object::{Pod, Policy};
 use netd_policy::{Cluster, Packet};
 use serde::Serialize;
 
+use super::super::verdict::because;
 use super::ports::{Cuts, Ports};
 
 /// What changes between two pods.
@@ -148,31 +149,5 @@ fn pair([before, after]: [&Cluster; 2], from: &Pod, to: &Pod, all: Vec<Ports>) -
 impl State {
     fn of(verdict: &Verdict) -> Self {
         if verdict.is_allowed() { Self::Allowed } else { Self::Denied }
-    }
-}
-
-/// Who decides, in a few words.
-pub(super) fn because(verdict: &Verdict) -> String {
-    let ends = [("egress", &verdict.egress), ("ingress", &verdict.ingress)];
-    let ends = ends.iter().filter(|(_, decision)| verdict.is_allowed() || !decision.is_allowed());
-    let texts: Vec<String> =
-        ends.filter_map(|(direction, decision)| Some(format!("{direction} {}", by(decision)?))).collect();
-    if texts.is_empty() { "not isolated".to_owned() } else { texts.join(", ") }
-}
-
-fn by(decision: &Decision) -> Option<String> {
-    let names = |names: Vec<String>| names.join(", ");
-    match decision {
-        Decision::NoPod | Decision::Itself | Decision::OwnNode | Decision::NotIsolated { .. } => None,
-        Decision::NotDns { .. } => Some("to the cluster DNS is for names alone".to_owned()),
-        Decision::NotANode { .. } => Some("of VXLAN is for nodes alone".to_owned()),
-        Decision::Unknown { .. } => Some("of an unknown pod".to_owned()),
-        Decision::Allowed { by, .. } => {
-            let rules = by.iter().map(|(policy, rule)| format!("{policy} rule {}", rule + 1)).collect();
-            Some(format!("allowed by {}", names(rules)))
-        }
-        Decision::Denied { by, .. } => {
-            Some(format!("isolated by {}", names(by.iter().map(ToString::to_string).collect())))
-        }
     }
 }

@@ -9,25 +9,16 @@ mod difference;
 mod ports;
 mod text;
 
-use std::path::Path;
-use std::time::Duration;
-
-use anyhow::Context as _;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use kube::api::DynamicObject;
-use minipod_protocol::judge::{OwnNode, Tracked};
-use minipod_protocol::netd::{self, Request, Response};
 use netd_policy::{Change, object};
 
 use super::cluster;
 use super::context::Context;
 use super::kind::Kind;
-use super::out;
-
-/// netd answers between two changes of the node's rules.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{out, verdict};
 
 /// An object as it would be.
 pub(crate) struct Applied {
@@ -49,7 +40,7 @@ pub(crate) async fn show(client: &Client, context: &Context, applied: &[Applied]
         }
     }
     let mut after = index.cluster().clone();
-    let (tracked, left_out, node) = ask(&context.directories.netd_socket())?;
+    let (tracked, left_out, node) = verdict::connections(&context.directories.netd_socket())?;
     for cluster in [&mut before, &mut after] {
         cluster.options.cluster_dns.clone_from(&node.cluster_dns);
     }
@@ -72,14 +63,4 @@ fn change(kind: &Kind, object: &DynamicObject) -> anyhow::Result<Option<Change>>
         "NetworkPolicy" => Some(Change::Policy(object::Policy::read(&object.try_parse::<NetworkPolicy>()?))),
         _ => None,
     })
-}
-
-fn ask(socket: &Path) -> anyhow::Result<(Vec<Tracked>, usize, OwnNode)> {
-    let answer = netd::ask(socket, Request::Connections, PATIENCE)
-        .with_context(|| format!("netd does not answer on `{}`; see `minipod node status`", socket.display()))?;
-    match answer {
-        Response::Connections { connections, left_out, node } => Ok((connections, left_out, node)),
-        Response::Error(error) => Err(error.into()),
-        _ => anyhow::bail!("netd gives an answer that belongs to another question: use programs of one release"),
-    }
 }

@@ -13,16 +13,16 @@ use super::super::super::names;
 
 /// What was written behind `--from` or `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Word {
+pub(in crate::cli) enum Word {
     Address(IpAddr),
     Named { namespace: Option<String>, kind: Option<&'static str>, name: String },
 }
 
 /// An object's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) namespace: String,
-    pub(super) name: String,
+pub(in crate::cli) struct Name {
+    pub(in crate::cli) namespace: String,
+    pub(in crate::cli) name: String,
 }
 
 /// The protocol of a question.
@@ -60,7 +60,7 @@ pub(super) struct Question {
 const KINDS: [(&str, &[&str]); 2] = [("pod", &["pod", "pods", "po"]), ("service", &["service", "services", "svc"])];
 
 impl Word {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
         }
@@ -86,7 +86,7 @@ impl Word {
     }
 
     /// The object of this kind that is meant, if it can be one.
-    pub(super) fn name_in(&self, namespace: &str, wanted: &str) -> Option<Name> {
+    pub(in crate::cli) fn name_in(&self, namespace: &str, wanted: &str) -> Option<Name> {
         match self {
             Self::Named { namespace: given, kind, name } if kind.is_none_or(|kind| kind == wanted) => {
                 Some(Name { namespace: given.clone().unwrap_or_else(|| namespace.to_owned()), name: name.clone() })
@@ -97,6 +97,18 @@ impl Word {
 
     pub(super) fn is_kind(&self, wanted: &str) -> bool {
         matches!(self, Self::Named { kind: Some(kind), .. } if *kind == wanted)
+    }
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Named { namespace, kind, name } => {
+                let parts = [namespace.as_deref(), *kind, Some(name.as_str())];
+                f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This file asks; [`ends`] finds out which first packets are meant, [`text`] what is said of them.
 
-mod ends;
+pub(in crate::cli) mod ends;
 mod text;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! This file fetches; [`reach`] asks the reference evaluator, [`text`] and [`page`] show what it says.
 
 mod page;
-mod reach;
+pub(in crate::cli) mod reach;
 mod text;
 
 use clap::ValueEnum;

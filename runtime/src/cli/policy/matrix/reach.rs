@@ -11,9 +11,9 @@ use netd_policy::{Cluster, Packet, Transport, object};
 
 /// A destination port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Port {
-    pub(super) number: u16,
-    pub(super) protocol: Protocol,
+pub(in crate::cli) struct Port {
+    pub(in crate::cli) number: u16,
+    pub(in crate::cli) protocol: Protocol,
 }
 
 /// Every pod with every pod.
@@ -45,7 +45,7 @@ pub(super) enum Reach {
 }
 
 impl Port {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
         let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
         let number = number.parse().ok().filter(|number| *number > 0);
         let number = number.ok_or_else(|| "give a number from 1 to 65535, as in `53/UDP`".to_owned())?;
@@ -100,7 +100,7 @@ impl Matrix {
 }
 
 /// Ports of containers, and of init containers that go on beside them.
-fn declared(pod: &v1::Pod) -> impl Iterator<Item = Port> + '_ {
+pub(in crate::cli) fn declared(pod: &v1::Pod) -> impl Iterator<Item = Port> + '_ {
     let spec = pod.spec.iter();
     let containers = spec.clone().flat_map(|spec| &spec.containers);
     let sidecars = spec.flat_map(|spec| spec.init_containers.iter().flatten());
