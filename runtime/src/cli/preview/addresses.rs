@@ -16,7 +16,7 @@ pub(super) fn assume(before: &mut Cluster, after: &mut Cluster) {
     let ranges: Vec<IpNet> = ranges.collect();
     let free = |family: IpFamily| {
         let of_family = ranges.iter().filter(move |range| IpFamily::of(range.addr()) == family);
-        of_family.flat_map(|range| range.hosts()).filter(|address| !used.contains(address) && !own.contains(address))
+        of_family.flat_map(IpNet::hosts).filter(|address| !used.contains(address) && !own.contains(address))
     };
     let mut free = IpFamily::ALL.map(free);
     let nowhere: Vec<PodKey> = after

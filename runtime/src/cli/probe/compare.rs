@@ -44,10 +44,9 @@ impl Tried {
 /// `rejects`: what policy denies is answered with a refusal.
 fn agrees(protocol: Protocol, allowed: bool, outcome: &Outcome, rejects: bool) -> Option<bool> {
     match outcome {
-        Outcome::Answered => Some(allowed),
         // Whose refusal it is cannot be told apart, but one that is wanted came.
         Outcome::Refused if rejects => (!allowed).then_some(true),
-        Outcome::Refused => Some(allowed),
+        Outcome::Answered | Outcome::Refused => Some(allowed),
         // Nobody has to answer a datagram.
         Outcome::Silence if protocol == Protocol::Udp => None,
         Outcome::Silence | Outcome::Failed(_) => Some(!allowed),
