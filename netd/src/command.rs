@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use minipod_kernel::netlink::LoggedPacket;
 use minipod_protocol::judge::{FirstPacket, Judgement, OwnNode};
-use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, Sandbox};
+use minipod_protocol::netd::{Attach, Attached, Check, Code, Error, PolicyState, Sandbox};
 use tokio::sync::oneshot;
 
 use crate::consistent::Fresh;
@@ -20,7 +21,12 @@ pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 #[derive(Debug)]
 pub enum Command {
     /// take note of objects
-    News(Box<News>),
+    News {
+        /// what a watch delivered
+        news: Box<News>,
+        /// when
+        heard: Instant,
+    },
     /// attach a sandbox
     Attach {
         /// what was asked
@@ -57,6 +63,8 @@ pub enum Command {
     Status(Reply<()>),
     /// what netd knows and does
     Report(Reply<serde_json::Value>),
+    /// since when policies are in force
+    Policies(Reply<Vec<PolicyState>>),
     /// what becomes of packets
     Judge {
         /// the packets

@@ -156,6 +156,7 @@ async fn answer(request: Request, engine: &Engine, source: &Source) -> Result<Re
             Ok(Response::Drops { drops, missed: 0 })
         }
         Request::Connections => connections::of_pods(engine).await,
+        Request::Policies => engine.ask(Command::Policies).await.map(|policies| Response::Policies { policies }),
         Request::Report => engine.ask(Command::Report).await.map(|report| Response::Report { report }),
     }
 }

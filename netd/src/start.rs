@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 use std::{fs, io};
 
 use kube::Client;
@@ -180,7 +181,8 @@ impl Netd {
             .spawn(move || engine.run(&commands))
             .map_err(StartError::Thread)?;
         let told = handle.clone();
-        let (mut watches, progress) = watch::start(&client, move |news| told.tell(Command::News(Box::new(news))));
+        let (mut watches, progress) =
+            watch::start(&client, move |news| told.tell(Command::News { news: Box::new(news), heard: Instant::now() }));
         watches.extend(telling.map(|listener| metrics::serve(listener, handle.clone())));
         watches.extend(log.ok().map(|log| drops::listen(log, handle.clone())));
         let told = handle.clone();

@@ -4,10 +4,11 @@
 //! them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use minipod_protocol::netd::{self, Attach, PodRef, Request, Response, Sandbox};
 
 use super::figure::Figure;
@@ -29,11 +30,11 @@ pub(super) fn measure(lab: &Lab, rounds: usize) -> Result<Vec<Figure>> {
     }
     lab.apply(&documents.join("\n---\n"));
     // The first attached pod with the label makes the signature known.
-    attach(lab, "keep")?;
+    let _ = attach(lab, "keep")?;
     let (mut known, mut new) = (Series::default(), Series::default());
     for name in &names {
         let series = if name.starts_with("known-") { &mut known } else { &mut new };
-        series.add(attach(lab, name)?);
+        series.add(attach(lab, name)?.0);
     }
     // Not in between: the kernel takes namespaces apart in the background, under the lock that making a link needs.
     for name in names.iter().map(String::as_str).chain(["keep"]) {
@@ -72,7 +73,8 @@ fn ask(lab: &Lab, request: Request) -> Result<Response> {
     Ok(netd::ask(Path::new(&socket), request, LIMIT)?)
 }
 
-fn attach(lab: &Lab, name: &str) -> Result<Duration> {
+/// Attaches a network namespace of the pod's name, made for it: how long netd took, and the pod's first address.
+pub(super) fn attach(lab: &Lab, name: &str) -> Result<(Duration, IpAddr)> {
     let made = lab.shell(&format!("ip netns add {name}"));
     ensure!(made.succeeded(), "{made}");
     let request = Request::Attach(Attach {
@@ -84,8 +86,13 @@ fn attach(lab: &Lab, name: &str) -> Result<Duration> {
         mac: None,
     });
     let start = Instant::now();
-    match ask(lab, request)? {
-        Response::Attached(_) => Ok(start.elapsed()),
+    let answer = ask(lab, request)?;
+    let took = start.elapsed();
+    match answer {
+        Response::Attached(attached) => {
+            let first = attached.addresses.first().map(|address| address.address);
+            Ok((took, first.context("the pod has no address")?))
+        }
         other => anyhow::bail!("the attach of `{name}` was answered with {other:?}"),
     }
 }

@@ -39,15 +39,23 @@ pub enum Goal {
     AtMost(f64),
     /// the peer's is at least so many times ours
     TimesFaster(f64),
+    /// ours is at most so many times the peer's
+    AtMostTimes(f64),
+    /// ours is at least so many times the peer's
+    AtLeastTimes(f64),
     /// measured to be known
     None,
 }
 
 impl Figure {
-    /// The peer's value divided by ours: how many times faster or smaller we are.
+    /// The peer's value divided by ours, how many times faster or smaller we are; where the goal is about ours as a share of the peer's, that.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
-        self.peer.as_ref().map(|peer| peer.value / self.ours)
+        let peer = self.peer.as_ref()?;
+        Some(match self.goal {
+            Goal::AtMostTimes(_) | Goal::AtLeastTimes(_) => self.ours / peer.value,
+            Goal::AtMost(_) | Goal::TimesFaster(_) | Goal::None => peer.value / self.ours,
+        })
     }
 
     /// Whether the goal is met; `None` where there is none.
@@ -56,6 +64,8 @@ impl Figure {
         match self.goal {
             Goal::AtMost(limit) => Some(self.ours <= limit),
             Goal::TimesFaster(times) => Some(self.ratio().is_some_and(|ratio| ratio >= times)),
+            Goal::AtMostTimes(times) => Some(self.ratio().is_some_and(|ratio| ratio <= times)),
+            Goal::AtLeastTimes(times) => Some(self.ratio().is_some_and(|ratio| ratio >= times)),
             Goal::None => None,
         }
     }
@@ -63,7 +73,8 @@ impl Figure {
     fn goal_text(&self) -> String {
         match self.goal {
             Goal::AtMost(limit) => format!("<= {limit} {}", self.unit),
-            Goal::TimesFaster(times) => format!(">= {times}x"),
+            Goal::TimesFaster(times) | Goal::AtLeastTimes(times) => format!(">= {times}x"),
+            Goal::AtMostTimes(times) => format!("<= {times}x"),
             Goal::None => "-".to_owned(),
         }
     }
@@ -92,7 +103,7 @@ pub fn table(figures: &[Figure]) -> String {
     for figure in figures {
         let spread = format!("{:.1} .. {:.1}", figure.spread.0, figure.spread.1);
         let peer = figure.peer.as_ref().map_or_else(|| "-".to_owned(), |peer| format!("{:.1}", peer.value));
-        let ratio = figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1}"));
+        let ratio = figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let met = match figure.met() {
             Some(true) => "yes",
             Some(false) => "NO",

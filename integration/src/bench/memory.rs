@@ -19,6 +19,11 @@ pub(super) fn measure(lab: &Lab, rounds: usize) -> Result<Vec<Figure>> {
     Ok(vec![figure("minipod node idle, PSS", "MB", &node, 40.0), figure("lone shim, PSS", "MB", &shim, 4.0)])
 }
 
+/// The daemon as it is now.
+pub(super) fn of_node(lab: &Lab) -> Result<f64> {
+    pss_megabytes(lab, &oldest(lab, "minipod")?)
+}
+
 fn oldest(lab: &Lab, program: &str) -> Result<String> {
     let found = lab.shell(&format!("pgrep --oldest --exact {program}"));
     ensure!(found.succeeded(), "{found}");

@@ -6,5 +6,6 @@ pub mod figure;
 mod memory;
 pub mod pod;
 pub mod podman;
+pub mod policy;
 mod start;
 pub mod timing;

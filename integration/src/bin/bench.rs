@@ -1,20 +1,24 @@
 //! Runs a benchmark suite, prints its table and writes `target/bench/SUITE.json`.
 
 use anyhow::{Result, bail};
-use integration::bench::{figure, pod};
+use integration::bench::{figure, pod, policy};
 use integration::programs;
 
 #[expect(clippy::print_stdout, reason = "the table is the program's output")]
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let suite = arguments.next().unwrap_or_default();
+    if suite == "worker" {
+        return policy::worker::run(&arguments.collect::<Vec<_>>());
+    }
     let rounds = match arguments.next() {
         Some(text) => text.parse()?,
         None => 11,
     };
     let figures = match suite.as_str() {
         "pod" => pod::measure(rounds)?,
-        other => bail!("unknown suite `{other}`: use pod"),
+        "policy" => policy::measure(rounds)?,
+        other => bail!("unknown suite `{other}`: use pod or policy"),
     };
     println!("{}", figure::table(&figures));
     let programs = programs::directory()?;

@@ -1,11 +1,12 @@
 //! What a plan starts from: a kernel that was looked at ([`Observed`]) or the state that was made last ([`Spec`]). The second is compared
 //! value by value, which costs less than the hashes by which the first is judged.
 
+use crate::contents::Contents;
 use crate::facts::MarkBits;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
 use crate::plan::Entries;
-use crate::spec::{Chain, ChainKey, Content, Jump, Place, SetKind, Spec};
+use crate::spec::{Chain, ChainKey, Jump, Place, SetKind, Spec};
 use crate::text::{chain_hash, jump_text};
 use crate::tree::Leaves;
 
@@ -35,7 +36,7 @@ pub struct SetBefore<'a> {
     /// made with a lower limit of elements than ours
     pub is_small: bool,
     /// what is in it; nothing for a set that the kernel fills
-    pub entries: &'a Entries,
+    pub entries: Contents<'a>,
 }
 
 static NOTHING: Entries = Entries::new();
@@ -60,7 +61,7 @@ impl Before for Observed {
 
     fn set(&self, name: &SetName) -> Option<SetBefore<'_>> {
         let set = self.sets.get(name)?;
-        Some(SetBefore { kind: set.kind, is_small: set.is_small, entries: &set.entries })
+        Some(SetBefore { kind: set.kind, is_small: set.is_small, entries: Contents::Entries(&set.entries) })
     }
 
     fn has_jump(&self, jump: &Jump) -> bool {
@@ -81,7 +82,7 @@ impl Before for Spec {
     }
 
     fn is_chain(&self, key: &ChainKey, chain: &Chain) -> Option<bool> {
-        self.chains.get(key).map(|there| there == chain)
+        self.chains.get(key).map(|there| std::ptr::eq(&**there, chain) || **there == *chain)
     }
 
     fn leaves(&self, root: &ChainKey, marks: MarkBits) -> Leaves {
@@ -95,10 +96,7 @@ impl Before for Spec {
 
     fn set(&self, name: &SetName) -> Option<SetBefore<'_>> {
         let set = self.sets.get(name)?;
-        let entries = match &set.content {
-            Content::Entries(entries) => entries,
-            Content::Kernel => &NOTHING,
-        };
+        let entries = set.elements().unwrap_or(Contents::Entries(&NOTHING));
         Some(SetBefore { kind: Some(set.kind), is_small: false, entries })
     }
 

@@ -1,13 +1,12 @@
 //! The whole as one value: what was applied last, and the kernel that it was applied to.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 
 use netd_policy::can_forbid;
 use netd_policy::intent::Intent;
 
-use crate::before::Before;
-use crate::compile::{CompileError, SET_ELEMENTS_MAX, compile};
+use crate::compile::{CompileError, Made, SET_ELEMENTS_MAX, compile, compile_after};
+use crate::contents::Contents;
 use crate::delta;
 use crate::diff::{Elements, diff, diff_elements, removal};
 use crate::facts::NodeFacts;
@@ -17,7 +16,7 @@ use crate::kernel::{Kernel, KernelError, execute};
 use crate::name::SetName;
 use crate::observed::Observed;
 use crate::plan::{Plan, PlanError, SetEdit, Step};
-use crate::spec::Spec;
+use crate::spec::{SetSpec, Spec};
 
 /// Keeps a kernel as an intent wants it.
 ///
@@ -110,9 +109,13 @@ impl<K: Kernel> Dataplane<K> {
                 tightens = wanted.facts != *facts || can_forbid(&wanted.intent, intent);
                 let has_same_marks = wanted.facts.marks == facts.marks;
                 let previous = if has_same_marks { wanted.spec.indexes.clone() } else { Indexes::default() };
-                Some(plan_from(&wanted.spec, &previous, intent, facts)?)
+                let has_same_facts = wanted.facts == *facts;
+                let made = has_same_facts.then_some(Made { intent: &wanted.intent, spec: &wanted.spec });
+                let spec = compile_after(made, intent, facts, &previous)?;
+                let plan = diff(&wanted.spec, &spec)?;
+                Some((spec, plan))
             }
-            There::Found(observed) => Some(plan_from(observed, &observed.indexes(facts.marks), intent, facts)?),
+            There::Found(observed) => Some(plan_from(observed, intent, facts)?),
             There::Unsure(_) => None,
         };
         if let Some((spec, plan)) = planned
@@ -123,7 +126,7 @@ impl<K: Kernel> Dataplane<K> {
         }
         // What is there is not what was left there.
         let observed = self.kernel.observe()?;
-        let (spec, plan) = plan_from(&observed, &observed.indexes(facts.marks), intent, facts)?;
+        let (spec, plan) = plan_from(&observed, intent, facts)?;
         let left = self.execute(&plan)?;
         self.made(intent, facts, spec);
         Ok(Changes { tightens: true, ..Changes::of(&plan, &left) })
@@ -213,20 +216,19 @@ impl<K: Kernel> Dataplane<K> {
             return Ok(None);
         }
         let Some(delta) = delta::between(&wanted.intent, intent, facts, &wanted.spec) else { return Ok(None) };
-        let sets = delta.sets;
-        let plan = diff_elements(&sets);
+        let plan = diff_elements(&delta.sets);
         let too_large = |(name, elements): (&SetName, &Elements)| {
-            let there = wanted.spec.sets.get(name).and_then(|set| set.entries()).map_or(0, BTreeMap::len);
+            let there = wanted.spec.sets.get(name).and_then(SetSpec::elements).map_or(0, Contents::len);
             there + elements.new.len() > SET_ELEMENTS_MAX
         };
-        if sets.iter().any(too_large) {
+        if delta.sets.iter().any(too_large) {
             return Ok(None);
         }
         let tightens = can_forbid(&wanted.intent, intent);
         let left = self.execute(&plan)?;
         if let There::Made(wanted) = &mut self.there {
-            delta::remember(&sets, &mut wanted.spec);
-            delta::follow(&mut wanted.intent, intent);
+            delta::remember(delta, &mut wanted.spec);
+            wanted.intent = intent.clone();
         }
         Ok(Some(Changes { tightens, ..Changes::of(&plan, &left) }))
     }
@@ -253,14 +255,9 @@ impl<K: Kernel> Dataplane<K> {
     }
 }
 
-fn plan_from(
-    before: &impl Before,
-    previous: &Indexes,
-    intent: &Intent,
-    facts: &NodeFacts,
-) -> Result<(Spec, Plan), DataplaneError> {
-    let spec = compile(intent, facts, previous)?;
-    let plan = diff(before, &spec)?;
+fn plan_from(observed: &Observed, intent: &Intent, facts: &NodeFacts) -> Result<(Spec, Plan), DataplaneError> {
+    let spec = compile(intent, facts, &observed.indexes(facts.marks))?;
+    let plan = diff(observed, &spec)?;
     Ok((spec, plan))
 }
 

@@ -2,101 +2,97 @@
 //! what changed, not by what is there, and no rule is compiled for it.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use minipod_model::{IpFamily, LinkName};
 use netd_policy::intent::{Endpoint, Intent};
 
-use crate::compile::{gate_entry, gate_set, group_sets, pair_entry, pairs_set, signature_mark, signature_set};
+use crate::compile::{gate_entry, gate_set, group_sets, pairs_of, pairs_set, signature_mark, signature_set};
+use crate::contents::Contents;
 use crate::diff::Elements;
 use crate::facts::NodeFacts;
 use crate::name::SetName;
-use crate::plan::Entries;
-use crate::spec::{Entry, MarkValue, Spec};
+use crate::spec::{Content, Entry, MarkValue, Spec};
 
 /// What changes.
 #[derive(Debug, Default)]
-pub(crate) struct Delta<'a> {
+pub(crate) struct Delta {
     /// elements, by set
     pub(crate) sets: BTreeMap<SetName, Elements>,
-    /// endpoints that are gone or changed
-    gone: Listed<'a>,
-    /// endpoints that are new or changed
-    fresh: Listed<'a>,
+    /// sets whose elements are kept as the intent has them
+    kept: Vec<(SetName, Content)>,
 }
 
 /// From `old`, which `spec` enforces, to `new`. `None`: more than elements change, or an address has two claimants, and everything has to
 /// be compiled.
-pub(crate) fn between<'a>(old: &'a Intent, new: &'a Intent, facts: &NodeFacts, spec: &Spec) -> Option<Delta<'a>> {
+pub(crate) fn between(old: &Intent, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<Delta> {
     if !has_same_structure(old, new) {
         return None;
     }
     let families: Vec<IpFamily> = facts.families().map(|(family, _)| family).collect();
     let mut delta = Delta::default();
-    for (id, after) in &new.groups {
-        let before = &old.groups.get(id)?.pods;
-        let name = |family| group_sets(id, family).0;
-        addresses(&mut delta.sets, before, &after.pods, &families, name);
-    }
-    for (id, after) in &new.pairs {
-        let before = old.pairs.get(id)?;
-        if before != after {
+    if !Arc::ptr_eq(&old.groups, &new.groups) {
+        for ((id, after), before) in new.groups.iter().zip(old.groups.values()) {
             for family in &families {
-                let entries = |pairs: &BTreeSet<_>| pairs.iter().filter_map(|pair| pair_entry(pair, *family)).collect();
-                let elements = changed(&entries(before), &entries(after));
-                delta.sets.insert(pairs_set(id, *family), elements);
+                let (before, after) = (before.pods.of(*family), after.pods.of(*family));
+                if before != after {
+                    delta.keep(
+                        group_sets(id, *family).0,
+                        Contents::Addresses(before),
+                        Content::Addresses(after.clone()),
+                    );
+                }
             }
         }
     }
-    (delta.gone, delta.fresh) = differences(&old.endpoints, &new.endpoints);
-    delta.endpoints(new, facts, spec)?;
+    if !Arc::ptr_eq(&old.pairs, &new.pairs) {
+        for ((id, after), before) in
+            new.pairs.iter().zip(old.pairs.values()).filter(|((_, after), before)| after != before)
+        {
+            for family in &families {
+                let before = pairs_of(before, *family);
+                delta.keep(pairs_set(id, *family), Contents::Pairs(&before), Content::Pairs(pairs_of(after, *family)));
+            }
+        }
+    }
+    if !Arc::ptr_eq(&old.endpoints, &new.endpoints) {
+        delta.endpoints(old, new, facts, spec)?;
+    }
     Some(delta)
 }
 
 /// Whether rules and the list of sets are the same for both.
 fn has_same_structure(old: &Intent, new: &Intent) -> bool {
+    let has_same_groups = || {
+        let both = old.groups.iter().zip(new.groups.iter());
+        old.groups.len() == new.groups.len()
+            && both.into_iter().all(|((id, before), (other, after))| id == other && before.nets == after.nets)
+    };
     old.signatures == new.signatures
-        && old.groups.len() == new.groups.len()
-        && new.groups.iter().all(|(id, group)| old.groups.get(id).is_some_and(|other| other.nets == group.nets))
-        && old.pairs.keys().eq(new.pairs.keys())
+        && (Arc::ptr_eq(&old.groups, &new.groups) || has_same_groups())
+        && (Arc::ptr_eq(&old.pairs, &new.pairs) || old.pairs.keys().eq(new.pairs.keys()))
         && old.services == new.services
         && old.cluster_dns == new.cluster_dns
 }
 
-fn addresses(
-    sets: &mut BTreeMap<SetName, Elements>,
-    before: &BTreeSet<IpAddr>,
-    after: &BTreeSet<IpAddr>,
-    families: &[IpFamily],
-    name: impl Fn(IpFamily) -> SetName,
-) {
-    if before == after {
-        return;
-    }
-    for (address, is_new) in
-        before.difference(after).map(|a| (a, false)).chain(after.difference(before).map(|a| (a, true)))
-    {
-        let family = IpFamily::of(*address);
-        if families.contains(&family) {
-            let elements = sets.entry(name(family)).or_default();
-            let side = if is_new { &mut elements.new } else { &mut elements.old };
-            side.insert(Entry::Ip(*address), None);
+impl Delta {
+    fn keep(&mut self, name: SetName, before: Contents<'_>, after: Content) {
+        if let Some(wanted) = after.elements() {
+            let (gone, new) = before.differences(wanted);
+            if !gone.is_empty() || !new.is_empty() {
+                let old = gone.into_iter().map(|entry| (entry, None)).collect();
+                self.sets.insert(name.clone(), Elements { old, new });
+            }
         }
+        self.kept.push((name, after));
     }
-}
 
-fn changed(old: &BTreeSet<Entry>, new: &BTreeSet<Entry>) -> Elements {
-    let only = |one: &BTreeSet<Entry>, other: &BTreeSet<Entry>| -> Entries {
-        one.difference(other).map(|entry| (entry.clone(), None)).collect()
-    };
-    Elements { old: only(old, new), new: only(new, old) }
-}
-
-impl Delta<'_> {
-    fn endpoints(&mut self, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<()> {
-        for (link, endpoint) in &self.gone {
-            let others = new.endpoints.iter().filter(|(other, _)| other != link);
+    fn endpoints(&mut self, old: &Intent, new: &Intent, facts: &NodeFacts, spec: &Spec) -> Option<()> {
+        let (gone, fresh) = differences(&old.endpoints, &new.endpoints);
+        for (link, endpoint) in gone {
+            let others = new.endpoints.iter().filter(|(other, _)| *other != link);
             if others.flat_map(|(_, other)| &other.addresses).any(|address| endpoint.addresses.contains(address)) {
                 return None;
             }
@@ -109,12 +105,15 @@ impl Delta<'_> {
                 }
             }
         }
-        for (link, endpoint) in &self.fresh {
+        for (link, endpoint) in fresh {
             for (family, address, mark) in elements_of(endpoint, facts, spec) {
                 let gate = self.sets.entry(gate_set(family)).or_default();
                 gate.new.insert(gate_entry(address, link), None);
                 let entry = Entry::Ip(address);
-                let there = spec.sets.get(&signature_set(family)).and_then(|set| set.entries())?;
+                let Some(Content::Entries(there)) = spec.sets.get(&signature_set(family)).map(|set| &set.content)
+                else {
+                    return None;
+                };
                 let map = self.sets.entry(signature_set(family)).or_default();
                 let is_claimed = there.contains_key(&entry) && !map.old.contains_key(&entry);
                 if is_claimed || mark.is_some() && map.new.insert(entry, mark).is_some() {
@@ -126,8 +125,8 @@ impl Delta<'_> {
     }
 }
 
-type Endpoints = BTreeMap<LinkName, Endpoint>;
-type Listed<'a> = Vec<(&'a LinkName, &'a Endpoint)>;
+type Endpoints = BTreeMap<LinkName, Arc<Endpoint>>;
+type Listed<'a> = Vec<(&'a LinkName, &'a Arc<Endpoint>)>;
 
 /// What is in one map and not, or otherwise, in the other. Both are sorted: one pass finds where they differ.
 fn differences<'a>(old: &'a Endpoints, new: &'a Endpoints) -> (Listed<'a>, Listed<'a>) {
@@ -164,35 +163,19 @@ fn elements_of<'a>(
         .map(move |(family, address)| (family, address, mark))
 }
 
-/// Brings the spec up to date with elements that changed.
-pub(crate) fn remember(sets: &BTreeMap<SetName, Elements>, spec: &mut Spec) {
-    for (name, Elements { old, new }) in sets {
-        let Some(entries) = spec.sets.get_mut(name).and_then(|set| set.entries_mut()) else { continue };
+/// Brings the spec up to date with what has changed.
+pub(crate) fn remember(delta: Delta, spec: &mut Spec) {
+    for (name, content) in delta.kept {
+        if let Some(set) = spec.sets.get_mut(&name) {
+            set.content = content;
+        }
+    }
+    for (name, Elements { old, new }) in delta.sets {
+        let Some(Content::Entries(entries)) = spec.sets.get_mut(&name).map(|set| &mut set.content) else { continue };
+        let entries = Arc::make_mut(entries);
         for entry in old.keys() {
             entries.remove(entry);
         }
-        entries.extend(new.iter().map(|(entry, mark)| (entry.clone(), *mark)));
+        entries.extend(new);
     }
-}
-
-/// Makes `old` equal to `new`, which has the same structure, without copying what is equal.
-pub(crate) fn follow(old: &mut Intent, new: &Intent) {
-    for (group, wanted) in old.groups.values_mut().zip(new.groups.values()) {
-        if group.pods != wanted.pods {
-            group.pods.clone_from(&wanted.pods);
-        }
-    }
-    for (pairs, wanted) in old.pairs.values_mut().zip(new.pairs.values()) {
-        if pairs != wanted {
-            pairs.clone_from(wanted);
-        }
-    }
-    let (gone, fresh) = differences(&old.endpoints, &new.endpoints);
-    let gone: Vec<LinkName> = gone.into_iter().map(|(link, _)| link.clone()).collect();
-    let fresh: Vec<(LinkName, Endpoint)> =
-        fresh.into_iter().map(|(link, endpoint)| (link.clone(), endpoint.clone())).collect();
-    for link in gone {
-        old.endpoints.remove(&link);
-    }
-    old.endpoints.extend(fresh);
 }

@@ -8,15 +8,17 @@
 //! So wherever a change is broken off, there are guards as long as there is a chain that lets denied packets go on as far.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use minipod_model::IpFamily;
 
 use crate::before::{Before, SetBefore};
 use crate::compile::{next_set, signature_set};
+use crate::contents::Contents;
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
 use crate::plan::{Entries, Plan, PlanError, SetEdit, Step, TableRestore};
-use crate::spec::{Chain, ChainKey, Content, Entry, Jump, MarkValue, SetSpec, Spec, Table};
+use crate::spec::{Chain, ChainKey, Entry, Jump, MarkValue, SetSpec, Spec, Table};
 use crate::tree::Tree;
 
 /// How to get from `before` to `spec`.
@@ -46,7 +48,7 @@ pub(crate) fn diff_elements(sets: &BTreeMap<SetName, Elements>) -> Plan {
     for (name, Elements { old, new }) in sets {
         match IpFamily::ALL.into_iter().find(|family| signature_set(*family) == *name) {
             Some(family) => plan.signatures(family, old, &Entries::new(), new),
-            None => plan.elements(name, old, new),
+            None => plan.elements(name, Contents::Entries(old).differences(Contents::Entries(new))),
         }
     }
     plan.ordered()
@@ -70,7 +72,7 @@ pub fn removal(observed: &Observed) -> Plan {
 /// Chains to write in one transaction.
 #[derive(Debug, Default)]
 struct Rewrite {
-    replace: BTreeMap<ChainName, Chain>,
+    replace: BTreeMap<ChainName, Arc<Chain>>,
     delete: BTreeSet<ChainName>,
 }
 
@@ -102,23 +104,22 @@ impl Draft {
             IpFamily::ALL.into_iter().flat_map(|family| [signature_set(family), next_set(family)]).collect();
         for (name, wanted) in &spec.sets {
             let Some(there) = before.set(name) else {
-                let entries = wanted.entries().cloned().unwrap_or_default();
+                let entries = wanted.elements().map(Contents::to_entries).unwrap_or_default();
                 self.make.push(Step::CreateSet { name: name.clone(), kind: wanted.kind, entries });
                 continue;
             };
             self.remake(name, &there, wanted)?;
-            if let Content::Entries(entries) = &wanted.content
+            if let Some(elements) = wanted.elements()
                 && !moving.contains(name)
             {
-                self.elements(name, there.entries, entries);
+                self.elements(name, there.entries.differences(elements));
             }
         }
-        let nothing = Entries::new();
         for family in IpFamily::ALL {
             let name = signature_set(family);
-            let half_moved = before.set(&next_set(family)).map_or(&nothing, |set| set.entries);
-            if let (Some(old), Some(new)) = (before.set(&name), spec.sets.get(&name).and_then(SetSpec::entries)) {
-                self.signatures(family, old.entries, half_moved, new);
+            let half_moved = before.set(&next_set(family)).map(|set| set.entries.to_entries()).unwrap_or_default();
+            if let (Some(old), Some(new)) = (before.set(&name), spec.sets.get(&name).and_then(SetSpec::elements)) {
+                self.signatures(family, &old.entries.to_entries(), &half_moved, &new.to_entries());
             }
         }
         let unused = before.set_names().filter(|name| !spec.sets.contains_key(name));
@@ -135,18 +136,16 @@ impl Draft {
                 name: name.clone(),
                 beside: name.replacement(),
                 kind: wanted.kind,
-                entries: there.entries.clone(),
+                entries: there.entries.to_entries(),
             });
         }
         Ok(())
     }
 
-    fn elements(&mut self, set: &SetName, old: &Entries, new: &Entries) {
-        // An element with another mark is out first: between the two it means nothing.
-        let gone = old.iter().filter(|(entry, mark)| new.get(entry) != Some(mark)).map(|(entry, _)| entry.clone());
-        remove(&mut self.tighten, set, gone.collect());
-        let fresh = new.iter().filter(|(entry, mark)| old.get(entry) != Some(mark));
-        add(&mut self.loosen, set, fresh.map(|(entry, mark)| (entry.clone(), *mark)).collect());
+    /// An element with another mark is out first: between the two it means nothing.
+    fn elements(&mut self, set: &SetName, (gone, fresh): (Vec<Entry>, Entries)) {
+        remove(&mut self.tighten, set, gone);
+        add(&mut self.loosen, set, fresh);
     }
 
     /// The map from pods to signatures. Its elements are removed (tighten), added (loosen) and moved, and a move does both.
@@ -185,7 +184,7 @@ impl Draft {
         let unions = unions(before, spec);
         for (key, chain) in &unions {
             if before.is_chain(key, chain) != Some(true) {
-                rewrite(&mut self.prepare, key).replace.insert(key.name.clone(), chain.clone());
+                rewrite(&mut self.prepare, key).replace.insert(key.name.clone(), Arc::clone(chain));
             }
         }
         for (key, chain) in &spec.chains {
@@ -196,7 +195,7 @@ impl Draft {
                 (None, None) => (false, &mut self.prepare),
             };
             if !is_right {
-                rewrite(phase, key).replace.insert(key.name.clone(), chain.clone());
+                rewrite(phase, key).replace.insert(key.name.clone(), Arc::clone(chain));
             }
         }
         let unused = before.chain_keys().chain(unions.keys()).filter(|key| !spec.chains.contains_key(key));
@@ -285,7 +284,7 @@ fn same_bits(one: Option<MarkValue>, other: Option<MarkValue>) -> bool {
 }
 
 /// The chains of the spec's trees with the leaves that are there beside those that are wanted.
-fn unions(before: &impl Before, spec: &Spec) -> BTreeMap<ChainKey, Chain> {
+fn unions(before: &impl Before, spec: &Spec) -> BTreeMap<ChainKey, Arc<Chain>> {
     let mut chains = BTreeMap::new();
     let there: BTreeSet<&ChainKey> = before.chain_keys().collect();
     for (root, tree) in spec.trees.iter().filter(|(root, _)| there.contains(root)) {
@@ -293,7 +292,7 @@ fn unions(before: &impl Before, spec: &Spec) -> BTreeMap<ChainKey, Chain> {
         leaves.extend(tree.leaves.iter().map(|(index, chain)| (*index, chain.clone())));
         let union = Tree { leaves, ..tree.clone() };
         for (name, chain) in union.chains(&root.name) {
-            chains.insert(ChainKey { name, ..root.clone() }, chain);
+            chains.insert(ChainKey { name, ..root.clone() }, Arc::new(chain));
         }
     }
     chains

@@ -2,9 +2,11 @@
 //! what is referred to, an element of the wrong type.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use minipod_model::IpFamily;
 
+use crate::contents::Contents;
 use crate::kernel::{Kernel, KernelError, Refusal};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed, ObservedChain, ObservedJump, ObservedSet};
@@ -16,7 +18,7 @@ use crate::text::jump_text;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FakeKernel {
     /// chains
-    pub chains: BTreeMap<ChainKey, Chain>,
+    pub chains: BTreeMap<ChainKey, Arc<Chain>>,
     /// jumps of ours in built-in chains, first to last
     pub jumps: BTreeMap<HookKey, Vec<Jump>>,
     /// sets
@@ -33,12 +35,9 @@ impl FakeKernel {
     fn entries(&mut self, name: &SetName) -> Result<(SetKind, &mut Entries), Refusal> {
         let set = self.sets.get_mut(name).ok_or_else(|| Refusal::NoSet(name.clone()))?;
         let kind = set.kind;
-        if set.content == Content::Kernel {
-            set.content = Content::Entries(Entries::new());
-        }
         match &mut set.content {
-            Content::Entries(entries) => Ok((kind, entries)),
-            Content::Kernel => Err(Refusal::NoSet(name.clone())),
+            Content::Entries(entries) => Ok((kind, Arc::make_mut(entries))),
+            Content::Kernel | Content::Addresses(_) | Content::Pairs(_) => Err(Refusal::NoSet(name.clone())),
         }
     }
 
@@ -83,7 +82,7 @@ impl Kernel for FakeKernel {
             (*hook, jumps.collect())
         });
         let sets = self.sets.iter().map(|(name, set)| {
-            let entries = set.entries().cloned().unwrap_or_default();
+            let entries = set.elements().map(Contents::to_entries).unwrap_or_default();
             (name.clone(), ObservedSet { kind: Some(set.kind), is_small: false, entries })
         });
         Ok(Observed { chains, jumps: jumps.collect(), sets: sets.collect() })
@@ -93,7 +92,7 @@ impl Kernel for FakeKernel {
         if self.sets.contains_key(name) {
             return Err(Refusal::SetExists(name.clone()).into());
         }
-        self.sets.insert(name.clone(), SetSpec { kind, content: Content::Entries(Entries::new()) });
+        self.sets.insert(name.clone(), SetSpec::of(kind, []));
         Ok(())
     }
 

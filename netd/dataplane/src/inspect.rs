@@ -26,7 +26,7 @@ impl Inspection {
         let differences = diff(observed, wanted)?.all().flat_map(describe).collect();
         let chains = wanted.chains.iter().filter(|(key, chain)| observed.is_chain(key, chain) == Some(true));
         let sets = observed.sets.iter().filter_map(|(name, set)| {
-            Some((name.clone(), SetSpec { kind: set.kind?, content: Content::Entries(set.entries.clone()) }))
+            Some((name.clone(), SetSpec { kind: set.kind?, content: Content::of(set.entries.clone()) }))
         });
         let installed = Spec {
             chains: chains.map(|(key, chain)| (key.clone(), chain.clone())).collect(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use minipod_model::{IpFamily, LinkName};
 use netd_policy::Transport;
@@ -19,7 +20,7 @@ use crate::spec::{
 /// A kernel's state to walk.
 #[derive(Debug, Clone)]
 pub struct State<'a> {
-    chains: &'a BTreeMap<ChainKey, Chain>,
+    chains: &'a BTreeMap<ChainKey, Arc<Chain>>,
     jumps: BTreeMap<HookKey, Vec<&'a Jump>>,
     sets: &'a BTreeMap<SetName, SetSpec>,
     marks: MarkBits,
@@ -399,7 +400,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
     /// The element of a set that the packet matches.
     fn found(&self, set: &SetName, sides: Directions) -> Option<Found> {
         let set = self.state.sets.get(set)?;
-        let entries = set.entries()?;
+        let elements = set.elements()?;
         let address = match sides {
             Directions::Src | Directions::SrcSrc | Directions::SrcDst => self.packet.source,
             Directions::Dst | Directions::DstDst => self.destination,
@@ -411,7 +412,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
         if self.family != set.kind.family().unwrap_or(self.family) {
             return None;
         }
-        entries.iter().find(|(entry, _)| self.is_entry(entry, address, link.as_ref())).map(|(_, mark)| Found(*mark))
+        elements.iter().find(|(entry, _)| self.is_entry(entry, address, link.as_ref())).map(|(_, mark)| Found(mark))
     }
 
     fn is_entry(&self, entry: &Entry, address: IpAddr, link: Option<&Link>) -> bool {

@@ -16,6 +16,7 @@
 
 pub mod before;
 pub mod compile;
+pub mod contents;
 mod dataplane;
 mod delta;
 pub mod denied;

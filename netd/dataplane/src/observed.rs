@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use minipod_model::IpFamily;
 
 use crate::compile::{EGRESS, INGRESS, SERVICE};
+use crate::contents::Contents;
 use crate::facts::MarkBits;
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName};
-use crate::spec::{Chain, ChainKey, Content, Entry, Hook, MarkValue, Match, SetKind, Spec, Table, Target};
+use crate::spec::{Chain, ChainKey, Entry, Hook, MarkValue, Match, SetKind, Spec, Table, Target};
 use crate::text::{chain_hash, jump_text};
 use crate::tree::Leaves;
 
@@ -78,10 +79,7 @@ impl Observed {
             there.push(ObservedJump { position, chain: jump.chain.clone(), text: jump_text(jump) });
         }
         let sets = spec.sets.iter().map(|(name, set)| {
-            let entries = match &set.content {
-                Content::Entries(entries) => entries.clone(),
-                Content::Kernel => BTreeMap::new(),
-            };
+            let entries = set.elements().map(Contents::to_entries).unwrap_or_default();
             (name.clone(), ObservedSet { kind: Some(set.kind), is_small: false, entries })
         });
         Self { chains, jumps, sets: sets.collect() }

@@ -1,6 +1,7 @@
 //! Changes of the kernel as values: steps whose order is the order of application (docs/datapath.md, "Changing").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use minipod_model::IpFamily;
 
@@ -66,7 +67,7 @@ pub struct TableRestore {
     /// the table
     pub table: Table,
     /// new content; chains that are not there are made
-    pub replace: BTreeMap<ChainName, Chain>,
+    pub replace: BTreeMap<ChainName, Arc<Chain>>,
     /// chains to which nothing leads any more
     pub delete: BTreeSet<ChainName>,
 }

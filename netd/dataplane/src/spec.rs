@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, Protocol};
+use netd_policy::intent::Pair;
+use netd_policy::shared::SharedSet;
 
 pub use minipod_kernel::iptables::Table;
 
+use crate::contents::Contents;
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName};
+use crate::plan::Entries;
 use crate::tree::Tree;
 
 /// Everything of ours that the kernel should hold. Equal specs are equal kernel states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spec {
     /// our chains
-    pub chains: BTreeMap<ChainKey, Chain>,
+    pub chains: BTreeMap<ChainKey, Arc<Chain>>,
     /// our jumps out of built-in chains, in the order in which they are made
     pub jumps: Vec<Jump>,
     /// our sets
@@ -285,7 +290,11 @@ pub enum SetKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// exactly these
-    Entries(BTreeMap<Entry, Option<MarkValue>>),
+    Entries(Arc<Entries>),
+    /// exactly these addresses, of the set's family
+    Addresses(SharedSet<IpAddr>),
+    /// exactly these addresses with a port, of the set's family
+    Pairs(SharedSet<Pair>),
     /// what the kernel puts in itself; left alone
     Kernel,
 }
@@ -308,24 +317,13 @@ pub enum Entry {
 impl SetSpec {
     /// A set of entries without marks.
     pub fn of(kind: SetKind, entries: impl IntoIterator<Item = Entry>) -> Self {
-        Self { kind, content: Content::Entries(entries.into_iter().map(|entry| (entry, None)).collect()) }
+        Self { kind, content: Content::of(entries.into_iter().map(|entry| (entry, None))) }
     }
 
-    /// The same, to change.
-    pub(crate) fn entries_mut(&mut self) -> Option<&mut BTreeMap<Entry, Option<MarkValue>>> {
-        match &mut self.content {
-            Content::Entries(entries) => Some(entries),
-            Content::Kernel => None,
-        }
-    }
-
-    /// The entries; none where the kernel fills the set.
+    /// What is in it; `None` where the kernel fills the set.
     #[must_use]
-    pub fn entries(&self) -> Option<&BTreeMap<Entry, Option<MarkValue>>> {
-        match &self.content {
-            Content::Entries(entries) => Some(entries),
-            Content::Kernel => None,
-        }
+    pub fn elements(&self) -> Option<Contents<'_>> {
+        self.content.elements()
     }
 }
 

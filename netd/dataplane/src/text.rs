@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use minipod_model::defaults::DROPS_GROUP;
 use minipod_model::hash::short_hash;
@@ -113,7 +114,7 @@ fn normal_value(option: &str, value: &str) -> String {
 pub fn restore_text<'a>(
     family: IpFamily,
     table: Table,
-    replace: impl IntoIterator<Item = (&'a ChainName, &'a Chain)> + Clone,
+    replace: impl IntoIterator<Item = (&'a ChainName, &'a Arc<Chain>)> + Clone,
     delete: impl IntoIterator<Item = &'a ChainName> + Clone,
 ) -> String {
     let mut text = format!("*{table}\n");

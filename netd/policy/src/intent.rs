@@ -1,26 +1,30 @@
 //! What this node must enforce: the seam between what objects mean (this crate) and how the kernel is told
-//! (`netd-dataplane`). Plain data: equal intents give equal kernel state, whatever the history.
+//! (`netd-dataplane`). Plain data: equal intents give equal kernel state, whatever the history. What two versions of it have in common they
+//! share, so that a copy costs next to nothing and comparing them costs by where they differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use minipod_model::{LinkName, PodKey, Protocol};
+
+use crate::shared::{Addresses, SharedSet};
 
 /// Everything that policies and services ask of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Intent {
     /// the attached pods of this node, by interface
-    pub endpoints: BTreeMap<LinkName, Endpoint>,
+    pub endpoints: Arc<BTreeMap<LinkName, Arc<Endpoint>>>,
     /// one per distinct set of rules; also those of pods of this node that are not attached yet, so that their chains exist
     /// before their first packet. A pod that nothing isolates has a signature too, with both directions open.
-    pub signatures: BTreeMap<SignatureId, Signature>,
+    pub signatures: Arc<BTreeMap<SignatureId, Arc<Signature>>>,
     /// the peers that signatures name
-    pub groups: BTreeMap<GroupId, PeerGroup>,
+    pub groups: Arc<BTreeMap<GroupId, PeerGroup>>,
     /// the address and port pairs that signatures name: named ports of an egress rule
-    pub pairs: BTreeMap<PairsId, BTreeSet<Pair>>,
+    pub pairs: Arc<BTreeMap<PairsId, SharedSet<Pair>>>,
     /// service addresses and where their connections go
-    pub services: BTreeMap<Frontend, Backends>,
+    pub services: Arc<BTreeMap<Frontend, Backends>>,
     /// where the cluster DNS answers a pod, and nothing else does
     pub cluster_dns: BTreeSet<IpAddr>,
 }
@@ -38,15 +42,15 @@ pub struct Endpoint {
 
 /// Name of a [`Signature`]: a hash of its content, so that it is the same after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SignatureId(pub String);
+pub struct SignatureId(pub Arc<str>);
 
 /// Name of a [`PeerGroup`]: a hash of what it selects (not of its members), so that it stays when pods come and go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub String);
+pub struct GroupId(pub Arc<str>);
 
 /// Name of a set of [`Pair`]s: a hash of peers, port name and protocol.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PairsId(pub String);
+pub struct PairsId(pub Arc<str>);
 
 /// The merged rules of all policies that select the same pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,9 +97,9 @@ pub enum Peers {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerGroup {
     /// addresses of selected pods, both families
-    pub pods: BTreeSet<IpAddr>,
+    pub pods: Addresses,
     /// `ipBlock`s with every `except` taken out: disjoint, aggregated; a /0 appears as itself (the driver splits it)
-    pub nets: BTreeSet<IpNet>,
+    pub nets: Arc<BTreeSet<IpNet>>,
 }
 
 /// An address with a port that its pod gave a name.

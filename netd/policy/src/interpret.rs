@@ -21,7 +21,7 @@ impl<'a> Interpreter<'a> {
         let mut endpoints = HashMap::new();
         for endpoint in intent.endpoints.values() {
             for address in &endpoint.addresses {
-                endpoints.entry(*address).or_insert(endpoint);
+                endpoints.entry(*address).or_insert(&**endpoint);
             }
         }
         Self { intent, endpoints }

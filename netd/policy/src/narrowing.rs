@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::intent::{Allowed, Endpoint, Intent, Peers, Signature};
+use minipod_model::IpFamily;
+
+use crate::intent::{Allowed, Endpoint, Intent, Peers};
 
 /// Whether something that `old` lets pass is forbidden by `new`, between addresses that can have connections in both.
 ///
@@ -23,7 +26,7 @@ pub fn can_forbid(old: &Intent, new: &Intent) -> bool {
         return true;
     }
     let mut unchanged = BTreeSet::new();
-    for (link, before) in &old.endpoints {
+    for (link, before) in old.endpoints.iter() {
         let Some(after) = new.endpoints.get(link) else { continue };
         if before.addresses != after.addresses {
             return true;
@@ -35,11 +38,11 @@ pub fn can_forbid(old: &Intent, new: &Intent) -> bool {
         }
     }
     let signatures = unchanged.into_iter().filter_map(|id| old.signatures.get(id));
-    let mut directions = signatures.flat_map(|Signature { ingress, egress }| ingress.iter().chain(egress));
+    let mut directions = signatures.flat_map(|signature| signature.ingress.iter().chain(&signature.egress));
     directions.any(|allowed| loses_peers(allowed, old, new, &left))
 }
 
-fn addresses<'a, K: 'a>(endpoints: impl Iterator<Item = (&'a K, &'a Endpoint)>) -> BTreeSet<IpAddr> {
+fn addresses<'a, K: 'a>(endpoints: impl Iterator<Item = (&'a K, &'a Arc<Endpoint>)>) -> BTreeSet<IpAddr> {
     endpoints.flat_map(|(_, endpoint)| endpoint.addresses.iter().copied()).collect()
 }
 
@@ -51,11 +54,15 @@ fn is_open(intent: &Intent, endpoint: &Endpoint) -> bool {
 fn loses_peers(allowed: &Allowed, old: &Intent, new: &Intent, left: &BTreeSet<IpAddr>) -> bool {
     let loses_group = |id| {
         let (Some(before), Some(after)) = (old.groups.get(id), new.groups.get(id)) else { return true };
-        before.nets != after.nets || before.pods.difference(&after.pods).any(|address| !left.contains(address))
+        before.nets != after.nets
+            || IpFamily::ALL.into_iter().any(|family| {
+                let (gone, _) = before.pods.of(family).differences(after.pods.of(family));
+                gone.iter().any(|address| !left.contains(address))
+            })
     };
     let loses_pair = |id| {
         let (Some(before), Some(after)) = (old.pairs.get(id), new.pairs.get(id)) else { return true };
-        before.difference(after).any(|pair| !left.contains(&pair.address))
+        before.differences(after).0.iter().any(|pair| !left.contains(&pair.address))
     };
     let mut peers = allowed.any_port.iter().chain(allowed.ports.iter().map(|class| &class.peers));
     peers.any(|peers| matches!(peers, Peers::Group(id) if loses_group(id))) || allowed.named.iter().any(loses_pair)

@@ -10,9 +10,9 @@ mod judge;
 mod measure;
 mod nodes;
 mod objects;
+mod policies;
 mod report;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ use crate::revoke::{InForce, Revoker};
 use attachments::Answers;
 use nodes::Others;
 use objects::Objects;
+use policies::Policies;
 
 /// How often the kernel is compared with what it should be, when nothing else makes the engine look.
 const LOOK: Duration = Duration::from_secs(5);
@@ -85,6 +86,9 @@ pub struct Parts {
 /// The engine.
 pub struct Engine {
     objects: Objects,
+    policies: Policies,
+    /// how many changes of what is known are in force, and how long the last one took from when its batch began
+    changes: (u64, Duration),
     facts: NodeFacts,
     dataplane: Dataplane<NodeKernel>,
     attacher: Attacher,
@@ -136,6 +140,8 @@ impl Engine {
         objects.apply(Change::Listed(Listed::Attachments(known)));
         let engine = Self {
             objects,
+            policies: Policies::default(),
+            changes: (0, Duration::ZERO),
             facts,
             dataplane,
             attacher,
@@ -190,11 +196,15 @@ impl Engine {
 
     /// One batch; `false` when it says to stop.
     fn carry_out(&mut self, batch: Vec<Command>) -> bool {
+        let begin = Instant::now();
         let mut answers = Answers::default();
         let (mut go_on, mut look) = (true, false);
         for command in batch {
             match command {
-                Command::News(news) => self.stale |= self.objects.note(*news),
+                Command::News { news, heard } => {
+                    self.policies.note(&news, heard);
+                    self.stale |= self.objects.note(*news);
+                }
                 Command::Attach { request, fresh, reply } => self.begin_attach(&request, *fresh, reply, &mut answers),
                 Command::Detach { sandbox, reply } => self.begin_detach(sandbox, Some(reply), &mut answers),
                 Command::Gc { valid, reply } => self.begin_gc(&valid, reply, &mut answers),
@@ -224,6 +234,9 @@ impl Engine {
                         None => Ok(self.drops.watch()),
                     });
                 }
+                Command::Policies(reply) => {
+                    let _ = reply.send(Ok(self.policy_states()));
+                }
                 Command::Judge { packets, reply } => {
                     let _ = reply.send(self.judge(&packets));
                 }
@@ -235,7 +248,11 @@ impl Engine {
         }
         // Rules first, then what leads to other nodes.
         look |= self.nodes_differ() && self.follow_nodes();
+        let is_change = self.stale && self.objects.complete();
         let enforced = self.enforce();
+        if is_change && enforced.is_ok() {
+            self.changes = (self.changes.0 + 1, begin.elapsed());
+        }
         self.finish(answers, &enforced);
         if look {
             self.look_at_network();
@@ -255,7 +272,11 @@ impl Engine {
     /// Makes the kernel agree with what is known. Nothing is written before every kind has been listed: what is missing would
     /// mean nothing.
     fn enforce(&mut self) -> Result<(), Error> {
-        if !self.stale || !self.objects.complete() {
+        if !self.objects.complete() {
+            return Ok(());
+        }
+        if !self.stale {
+            self.policies.enforced(Instant::now());
             return Ok(());
         }
         let intent = self.objects.intent();
@@ -267,9 +288,10 @@ impl Engine {
             Ok(changes) => {
                 self.stale = false;
                 self.metrics.changed(Kind::of(&changes), took);
+                self.policies.enforced(Instant::now());
                 self.note_success();
                 self.revoker.in_force(InForce {
-                    intent: Arc::new(intent),
+                    intent,
                     tightens: changes.tightens,
                     pod_to_node: self.facts.pod_to_node == PodToNode::Allow,
                     bit: self.facts.marks.revoked(),

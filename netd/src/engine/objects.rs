@@ -23,7 +23,7 @@ impl Objects {
     /// Takes note of what a watch delivers. Says whether anything is different now.
     pub(super) fn note(&mut self, news: News) -> bool {
         match news {
-            News::List { kind, version, change } => {
+            News::List { kind, version, change, policies: _ } => {
                 self.versions.list(kind, version);
                 self.index.apply(change)
             }
@@ -56,7 +56,7 @@ impl Objects {
     }
 
     /// What this node must enforce.
-    pub(super) fn intent(&self) -> Intent {
+    pub(super) fn intent(&mut self) -> Intent {
         self.index.intent()
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn listed(policies: &[PolicyDocument], version: u64) -> Objects {
         let mut objects = Objects::new(Options::new("n1"));
         let change = Change::Listed(Listed::Policies(policies.iter().map(PolicyDocument::read).collect()));
-        objects.note(News::List { kind: Kind::NetworkPolicy, version, change });
+        objects.note(News::List { kind: Kind::NetworkPolicy, version, change, policies: Vec::new() });
         objects
     }
 

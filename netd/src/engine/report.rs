@@ -48,6 +48,7 @@ impl Engine {
             "repairs": self.repairs,
             "drops": drops,
             "policies": cluster.policies.len(),
+            "changes": {"count": self.changes.0, "lastMilliseconds": self.changes.1.as_secs_f64() * 1000.0},
             "problems": problems,
             "unreached": self.others.problems().collect::<Vec<_>>(),
             "connections": {

@@ -74,6 +74,7 @@ pub(crate) fn first_packet(original: &Direction, reply: &Direction) -> Packet {
 mod tests {
     use std::collections::BTreeSet;
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     use minipod_kernel::conntrack::Direction;
     use minipod_model::{LinkName, PodKey, Protocol};
@@ -116,16 +117,18 @@ mod tests {
                 addresses: vec![ip(address)],
                 signature: signature.clone(),
             };
-            (link, endpoint)
+            (link, Arc::new(endpoint))
         };
         Intent {
-            endpoints: [endpoint("server", SERVER, &sealed), endpoint("friend", FRIEND, &open)].into(),
-            signatures: [
-                (sealed, Signature { ingress: Some(ingress), egress: Some(Allowed::default()) }),
-                (open, Signature::default()),
-            ]
-            .into(),
-            groups: [(group, PeerGroup { pods: [ip(FRIEND)].into(), ..PeerGroup::default() })].into(),
+            endpoints: Arc::new([endpoint("server", SERVER, &sealed), endpoint("friend", FRIEND, &open)].into()),
+            signatures: Arc::new(
+                [
+                    (sealed, Arc::new(Signature { ingress: Some(ingress), egress: Some(Allowed::default()) })),
+                    (open, Arc::default()),
+                ]
+                .into(),
+            ),
+            groups: Arc::new([(group, PeerGroup { pods: [ip(FRIEND)].into(), ..PeerGroup::default() })].into()),
             ..Intent::default()
         }
     }

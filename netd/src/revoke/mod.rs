@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct InForce {
     /// what the rules do
-    pub intent: Arc<Intent>,
+    pub intent: Intent,
     /// something that was allowed may be forbidden now
     pub tightens: bool,
     /// `--pod-to-node allow`

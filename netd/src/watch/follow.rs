@@ -12,7 +12,7 @@ use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Error};
 use netd_policy::Change;
 
-use super::{News, Progress, Watched, revision};
+use super::{News, Progress, Watched, policy_versions, revision};
 
 /// Objects in one answer to a list.
 const PAGE: u32 = 500;
@@ -89,7 +89,9 @@ impl<K: Watched, T: Fn(News) -> bool> Follower<K, T> {
             if page.continue_token.is_none() {
                 let version = list.metadata.resource_version.unwrap_or_default();
                 let change = Change::Listed(K::listed(&all));
-                return self.tell(News::List { kind: K::KIND, version: revision(&version), change }, version);
+                let policies = policy_versions(&all);
+                let news = News::List { kind: K::KIND, version: revision(&version), change, policies };
+                return self.tell(news, version);
             }
         }
     }

@@ -33,6 +33,8 @@ pub enum News {
         version: u64,
         /// the list
         change: Change,
+        /// of policies: each with its resource version
+        policies: Vec<(ObjectKey, u64)>,
     },
     /// one object
     Object(Object),
@@ -85,6 +87,12 @@ pub fn start(client: &Client, tell: impl Fn(News) -> bool + Clone + Send + 'stat
     tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), tell.clone(), progress.clone()));
     tasks.spawn(follow(Api::<Node>::all(client.clone()), tell, progress.clone()));
     (tasks, progress)
+}
+
+/// Each policy of a list with its resource version; nothing for other kinds, of which nobody asks when they came into force.
+fn policy_versions<K: Watched>(all: &[K]) -> Vec<(ObjectKey, u64)> {
+    let all = if K::KIND == Kind::NetworkPolicy { all } else { &[] };
+    all.iter().map(|object| (key(object), version(object))).collect()
 }
 
 fn key<K: Resource>(object: &K) -> ObjectKey {

@@ -47,6 +47,8 @@ pub enum Request {
     },
     /// What netd sees and does, for `minipod node status` and tests; answered by [`Response::Report`].
     Report,
+    /// Since when each policy is in force; answered by [`Response::Policies`].
+    Policies,
     /// Whether packets would pass, by the policies and by what is installed; answered by [`Response::Judged`].
     Judge {
         /// the packets
@@ -127,6 +129,11 @@ pub enum Response {
         /// netd's state
         report: serde_json::Value,
     },
+    /// every policy that netd knows
+    Policies {
+        /// in the order of namespace and name
+        policies: Vec<PolicyState>,
+    },
     /// what becomes of each packet, in the order of the question
     Judged {
         /// one for each packet
@@ -152,6 +159,21 @@ pub enum Response {
     },
     /// refused or failed; nothing is left half-made
     Error(Error),
+}
+
+/// A policy on its way into the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// the newest `metadata.resourceVersion` that netd has heard of
+    pub version: u64,
+    /// how long it took from when netd heard of that version until it was in force; none as long as it is not
+    pub milliseconds: Option<f64>,
+    /// what of it was not understood and allows nothing
+    pub problems: Vec<String>,
 }
 
 /// A finished attachment.

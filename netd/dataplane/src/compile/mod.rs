@@ -13,13 +13,15 @@ pub(crate) use gate::{gate_entry, gate_set};
 pub(crate) use mangle::{next_set, signature_set};
 pub(crate) use services::SERVICE;
 pub use signature::tag_of as signature_tag;
-pub(crate) use signature::{EGRESS, INGRESS, group_sets, pair_entry, pairs_set, signature_mark};
+pub(crate) use signature::{EGRESS, INGRESS, group_sets, pairs_of, pairs_set, signature_mark};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use minipod_model::IpFamily;
 use netd_policy::intent::Intent;
 
+use crate::contents::Contents;
 use crate::facts::{FamilyFacts, NodeFacts};
 use crate::index::{self, Indexes, OutOfIndexes};
 use crate::name::{ChainName, SetName};
@@ -54,6 +56,23 @@ pub const SET_ELEMENTS_MAX: usize = 1 << 20;
 /// # Errors
 /// Where the kernel's limits do not suffice; nothing is left out silently.
 pub fn compile(intent: &Intent, facts: &NodeFacts, previous: &Indexes) -> Result<Spec, CompileError> {
+    compile_after(None, intent, facts, previous)
+}
+
+/// An intent and what was made of it on a node of the same facts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made<'a> {
+    pub(crate) intent: &'a Intent,
+    pub(crate) spec: &'a Spec,
+}
+
+/// The same as [`compile`]; what has not changed since `made` is taken from there.
+pub(crate) fn compile_after(
+    made: Option<Made<'_>>,
+    intent: &Intent,
+    facts: &NodeFacts,
+    previous: &Indexes,
+) -> Result<Spec, CompileError> {
     let max = facts.marks.index_max();
     let signature_tags: BTreeSet<String> = intent.signatures.keys().map(signature::tag_of).collect();
     let service_tags = services::tags(intent, facts);
@@ -63,10 +82,10 @@ pub fn compile(intent: &Intent, facts: &NodeFacts, previous: &Indexes) -> Result
     };
     let mut spec = Spec { indexes, ..Spec::default() };
     for (family, family_facts) in facts.families() {
-        Compiler { family, facts, family_facts, intent, spec: &mut spec }.all();
+        Compiler { family, facts, family_facts, intent, made, spec: &mut spec }.all();
     }
     for (name, set) in &spec.sets {
-        let elements = set.entries().map_or(0, BTreeMap::len);
+        let elements = set.elements().map_or(0, Contents::len);
         if elements > SET_ELEMENTS_MAX {
             return Err(CompileError::SetTooLarge { set: name.clone(), elements, max: SET_ELEMENTS_MAX });
         }
@@ -80,6 +99,7 @@ struct Compiler<'a> {
     facts: &'a NodeFacts,
     family_facts: &'a FamilyFacts,
     intent: &'a Intent,
+    made: Option<Made<'a>>,
     spec: &'a mut Spec,
 }
 
@@ -96,7 +116,7 @@ impl Compiler<'_> {
     }
 
     fn chain(&mut self, table: Table, name: ChainName, chain: Chain) {
-        self.spec.chains.insert(ChainKey { family: self.family, table, name }, chain);
+        self.spec.chains.insert(ChainKey { family: self.family, table, name }, Arc::new(chain));
     }
 
     fn chains(&mut self, table: Table, chains: impl IntoIterator<Item = (ChainName, Chain)>) {

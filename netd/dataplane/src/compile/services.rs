@@ -70,7 +70,7 @@ impl Compiler<'_> {
         let family = self.family;
         let intent = self.intent;
         let (mut leaves, mut entries) = (Leaves::new(), BTreeMap::new());
-        for (frontend, backends) in &intent.services {
+        for (frontend, backends) in intent.services.iter() {
             if IpFamily::of(frontend.address) != family || !is_served(frontend, backends, self.facts) {
                 continue;
             }
@@ -83,7 +83,7 @@ impl Compiler<'_> {
             entries.insert(entry, Some(self.index(index)));
         }
         let map = service_set(family);
-        let set = SetSpec { kind: SetKind::HashIpPortMark(family), content: Content::Entries(entries) };
+        let set = SetSpec { kind: SetKind::HashIpPortMark(family), content: Content::of(entries) };
         self.spec.sets.insert(map.clone(), set);
 
         let find = ChainName::fixed("SERVICES");

@@ -1,11 +1,13 @@
 //! One pair of chains for each signature, and the sets of the peers that they name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use minipod_model::IpFamily;
 use minipod_model::hash::short_hash;
-use netd_policy::intent::{Allowed, GroupId, Pair, PairsId, Peers, PortClass, SignatureId};
+use netd_policy::intent::{Allowed, GroupId, Intent, Pair, PairsId, Peers, PortClass, Signature, SignatureId};
+use netd_policy::shared::SharedSet;
 
 use super::Compiler;
 use super::deny::deny;
@@ -13,7 +15,9 @@ use super::mangle::{egress_tree, ingress_tree, next_set, signature_set};
 use crate::facts::MarkBits;
 use crate::index::Indexes;
 use crate::name::{ChainName, SetName, tag};
-use crate::spec::{Chain, Content, Directions, Entry, MarkValue, Match, Reason, Rule, SetKind, SetSpec, Table, Target};
+use crate::spec::{
+    Chain, ChainKey, Content, Directions, Entry, MarkValue, Match, Reason, Rule, SetKind, SetSpec, Table, Target,
+};
 use crate::tree::{Leaves, Tree};
 
 /// Ports that one `multiport` match takes; a range counts twice (iptables-extensions(8)).
@@ -40,9 +44,9 @@ pub(crate) fn pairs_set(id: &PairsId, family: IpFamily) -> SetName {
     SetName::of("q", &id.0, family)
 }
 
-/// A pair as an element of a set of the family.
-pub(crate) fn pair_entry(pair: &Pair, family: IpFamily) -> Option<Entry> {
-    (IpFamily::of(pair.address) == family).then_some(Entry::IpPort(pair.address, pair.protocol, pair.port))
+/// The pairs of a family.
+pub(crate) fn pairs_of(pairs: &SharedSet<Pair>, family: IpFamily) -> SharedSet<Pair> {
+    pairs.iter().filter(|pair| IpFamily::of(pair.address) == family).copied().collect()
 }
 
 /// The mark that stands for a signature; `None` if there are no rules for it, and so nothing passes.
@@ -63,13 +67,20 @@ impl Compiler<'_> {
     pub(super) fn signatures(&mut self) {
         let (mut egress, mut ingress) = (Leaves::new(), Leaves::new());
         let intent = self.intent;
-        for (id, signature) in &intent.signatures {
+        let changed = self.made.map(|made| changed_names(made.intent, intent));
+        for (id, signature) in intent.signatures.iter() {
             let Some(index) = self.spec.indexes.signatures.get(&tag_of(id)).copied() else { continue };
             let (out, into) = (ChainName::of(EGRESS, &id.0), ChainName::of(INGRESS, &id.0));
-            let chain = self.allowed(signature.egress.as_ref(), Side::Egress);
-            self.chain(Table::Mangle, out.clone(), chain);
-            let chain = self.allowed(signature.ingress.as_ref(), Side::Ingress);
-            self.chain(Table::Mangle, into.clone(), chain);
+            let is_as_made = self.made.is_some_and(|made| made.intent.signatures.get(id) == Some(signature))
+                && changed.as_ref().is_some_and(|changed| !names_any(signature, changed));
+            for (name, allowed, side) in
+                [(&out, &signature.egress, Side::Egress), (&into, &signature.ingress, Side::Ingress)]
+            {
+                if !is_as_made || !self.take_over(name, allowed.as_ref()) {
+                    let chain = self.allowed(allowed.as_ref(), side);
+                    self.chain(Table::Mangle, name.clone(), chain);
+                }
+            }
             egress.insert(index, out);
             ingress.insert(index, into);
         }
@@ -81,6 +92,19 @@ impl Compiler<'_> {
         }
         self.signature_map();
         self.peer_sets();
+    }
+
+    /// Takes a signature's chain from what was made before, with the sets of ports that it names; `false`: it is not there.
+    fn take_over(&mut self, name: &ChainName, allowed: Option<&Allowed>) -> bool {
+        let key = ChainKey { family: self.family, table: Table::Mangle, name: name.clone() };
+        let Some(made) = self.made else { return false };
+        let Some(chain) = made.spec.chains.get(&key) else { return false };
+        for set in allowed.iter().flat_map(|allowed| &allowed.ports).filter_map(port_set) {
+            let Some(ports) = made.spec.sets.get(&set) else { return false };
+            self.spec.sets.insert(set, ports.clone());
+        }
+        self.spec.chains.insert(key, Arc::clone(chain));
+        true
     }
 
     fn signature_map(&mut self) {
@@ -95,26 +119,27 @@ impl Compiler<'_> {
             }
         }
         let kind = SetKind::HashIpMark(self.family);
-        let set = SetSpec { kind, content: Content::Entries(entries) };
+        let set = SetSpec { kind, content: Content::of(entries) };
         self.spec.sets.insert(signature_set(self.family), set);
         self.set(next_set(self.family), kind, []);
     }
 
     fn peer_sets(&mut self) {
         let family = self.family;
-        for (id, group) in &self.intent.groups {
+        let intent = self.intent;
+        for (id, group) in intent.groups.iter() {
             let (pods, nets) = group_sets(id, family);
-            let addresses = group.pods.iter().filter(|address| IpFamily::of(**address) == family);
-            self.set(pods, SetKind::HashIp(family), addresses.map(|address| Entry::Ip(*address)));
+            let content = Content::Addresses(group.pods.of(family).clone());
+            self.spec.sets.insert(pods, SetSpec { kind: SetKind::HashIp(family), content });
             let networks: Vec<Entry> =
                 group.nets.iter().filter(|net| family_of(**net) == family).flat_map(|net| halves(*net)).collect();
             if !networks.is_empty() {
                 self.set(nets, SetKind::HashNet(family), networks);
             }
         }
-        for (id, pairs) in &self.intent.pairs {
-            let entries = pairs.iter().filter_map(|pair| pair_entry(pair, family));
-            self.set(pairs_set(id, family), SetKind::HashIpPort(family), entries);
+        for (id, pairs) in intent.pairs.iter() {
+            let content = Content::Pairs(pairs_of(pairs, family));
+            self.spec.sets.insert(pairs_set(id, family), SetSpec { kind: SetKind::HashIpPort(family), content });
         }
     }
 
@@ -165,21 +190,70 @@ impl Compiler<'_> {
     /// Matches of a class's protocol and ports; many ranges are one set.
     fn ports(&mut self, class: &PortClass) -> Vec<Match> {
         let mut matches = vec![Match::Protocol(class.protocol)];
-        let slots: usize = class.ranges.iter().map(|(low, high)| if low == high { 1 } else { 2 }).sum();
         if class.ranges.contains(&(0, u16::MAX)) {
             return matches;
         }
-        if slots <= MULTIPORT_MAX {
+        let Some(set) = port_set(class) else {
             matches.push(Match::DestinationPorts(class.ranges.clone()));
             return matches;
-        }
-        let text: Vec<String> = class.ranges.iter().map(|(low, high)| format!("{low}-{high}")).collect();
-        let set = SetName::shared("b", &short_hash(text.iter().map(String::as_str), 16));
+        };
         let ports = class.ranges.iter().flat_map(|(low, high)| (*low..=*high).map(Entry::Port));
         self.set(set.clone(), SetKind::BitmapPort, ports);
         matches.push(Match::Set(set, Directions::Dst));
         matches
     }
+}
+
+/// The set of a class's ports, if they are too many for a match.
+fn port_set(class: &PortClass) -> Option<SetName> {
+    let slots: usize = class.ranges.iter().map(|(low, high)| if low == high { 1 } else { 2 }).sum();
+    if slots <= MULTIPORT_MAX {
+        return None;
+    }
+    let text: Vec<String> = class.ranges.iter().map(|(low, high)| format!("{low}-{high}")).collect();
+    Some(SetName::shared("b", &short_hash(text.iter().map(String::as_str), 16)))
+}
+
+/// Names of peers by which a signature's rules can become others though the signature stays: those that came or went, and groups whose
+/// networks are others.
+#[derive(Debug, Default)]
+struct Changed<'a> {
+    groups: BTreeSet<&'a GroupId>,
+    pairs: BTreeSet<&'a PairsId>,
+}
+
+fn changed_names<'a>(old: &'a Intent, new: &'a Intent) -> Changed<'a> {
+    let mut changed = Changed::default();
+    if !Arc::ptr_eq(&old.groups, &new.groups) {
+        let has_changed = |one: &'a Intent, other: &'a Intent| {
+            let groups = one
+                .groups
+                .iter()
+                .filter(|(id, group)| other.groups.get(*id).is_none_or(|other| other.nets != group.nets));
+            groups.map(|(id, _)| id).collect::<BTreeSet<_>>()
+        };
+        changed.groups = has_changed(old, new);
+        changed.groups.extend(has_changed(new, old));
+    }
+    if !Arc::ptr_eq(&old.pairs, &new.pairs) {
+        let keys = |intent: &'a Intent| intent.pairs.keys().collect::<BTreeSet<_>>();
+        changed.pairs = keys(old).symmetric_difference(&keys(new)).copied().collect();
+    }
+    changed
+}
+
+fn names_any(signature: &Signature, changed: &Changed<'_>) -> bool {
+    if changed.groups.is_empty() && changed.pairs.is_empty() {
+        return false;
+    }
+    signature.ingress.iter().chain(&signature.egress).any(|allowed| {
+        let peers = allowed.any_port.iter().chain(allowed.ports.iter().map(|class| &class.peers));
+        let mut groups = peers.filter_map(|peers| match peers {
+            Peers::Everyone => None,
+            Peers::Group(id) => Some(id),
+        });
+        groups.any(|id| changed.groups.contains(id)) || allowed.named.iter().any(|id| changed.pairs.contains(id))
+    })
 }
 
 fn family_of(net: IpNet) -> IpFamily {

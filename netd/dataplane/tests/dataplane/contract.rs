@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::sample::{addr, changed, facts, facts_with_vxlan, little, rich};
 use minipod_kernel::iptables::Variant;
@@ -125,7 +126,8 @@ fn the_kernel_refuses(mut kernel: impl Kernel) {
     let set = SetName::parse("mp-x4").expect("a name");
     let chain = ChainName::parse("MP-X").expect("a name");
     let restore = |table, chains: BTreeMap<ChainName, Chain>| {
-        vec![TableRestore { family: IpFamily::V4, table, replace: chains, delete: BTreeSet::new() }]
+        let replace = chains.into_iter().map(|(name, chain)| (name, Arc::new(chain))).collect();
+        vec![TableRestore { family: IpFamily::V4, table, replace, delete: BTreeSet::new() }]
     };
     let naming = |set: &SetName| {
         let rule = Rule::new(vec![Match::Set(set.clone(), Directions::Src)], Target::Return);
@@ -305,7 +307,7 @@ fn what_the_node_is_can_change(kernel: impl Kernel) {
         part.forwarding_switched_on = false;
     }
     let mut without_services = rich();
-    without_services.services.clear();
+    without_services.services = Arc::default();
     for (intent, facts) in [
         (rich(), facts()),
         (rich(), rejects()),

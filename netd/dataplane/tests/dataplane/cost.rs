@@ -3,8 +3,8 @@
 
 #![expect(clippy::print_stderr, reason = "the figures are what a person wants to see")]
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sample::{addr, any_port, facts, link, signature};
@@ -20,11 +20,13 @@ fn addresses(number: u32) -> Vec<IpAddr> {
 
 fn attach(intent: &mut Intent, number: u32) {
     let name = format!("p{number}");
-    let signature = SignatureId(format!("s{}", number % 20));
+    let signature = SignatureId(format!("s{}", number % 20).into());
     let pod = PodKey::new("default", name.clone());
-    intent.endpoints.insert(link(&name), Endpoint { pod, addresses: addresses(number), signature });
+    let endpoint = Endpoint { pod, addresses: addresses(number), signature };
+    Arc::make_mut(&mut intent.endpoints).insert(link(&name), Arc::new(endpoint));
     for group in [number % 20, (number + 7) % 20] {
-        let group = intent.groups.entry(GroupId(format!("g{group}"))).or_default();
+        let groups = Arc::make_mut(&mut intent.groups);
+        let group = groups.entry(GroupId(format!("g{group}").into())).or_default();
         group.pods.extend(addresses(number));
     }
 }
@@ -32,8 +34,8 @@ fn attach(intent: &mut Intent, number: u32) {
 fn node(pods: u32) -> Intent {
     let mut intent = Intent::default();
     for number in 0..20 {
-        let id = GroupId(format!("g{number}"));
-        intent.groups.insert(id.clone(), PeerGroup { pods: BTreeSet::new(), nets: BTreeSet::new() });
+        let id = GroupId(format!("g{number}").into());
+        Arc::make_mut(&mut intent.groups).insert(id.clone(), PeerGroup::default());
         let allowed = any_port(Peers::Group(id));
         signature(&mut intent, &format!("s{number}"), Some(allowed.clone()), Some(allowed));
     }

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sample::{add_pod, addr, any_port, facts, group, link, pod_address, port_class, service, signature};
@@ -648,7 +649,7 @@ fn lesson_with_a_sealed_pod() -> Intent {
         let frontend = Frontend { address: service_address(20, family), protocol: Protocol::Udp, port: 80 };
         let endpoints = vec![(pod_address(1, family), 8080)];
         let backends = Backends { name: "default/s80:udp".to_owned(), endpoints, affinity_seconds: None };
-        intent.services.insert(frontend, backends);
+        Arc::make_mut(&mut intent.services).insert(frontend, backends);
     }
     intent
 }

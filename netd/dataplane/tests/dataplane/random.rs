@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::sample::link;
 use crate::sample::{add_pod, addr, facts, net, pod_address, route, service};
@@ -97,13 +98,13 @@ pub(crate) fn group(number: usize, members: &BTreeSet<u8>) -> PeerGroup {
         3 => &["0.0.0.0/5", "8.0.0.0/7", "11.0.0.0/8", "128.0.0.0/1", "2000::/3"],
         _ => &[],
     };
-    PeerGroup { pods: pods.collect(), nets: nets.iter().map(|text| net(text)).collect() }
+    PeerGroup { pods: pods.collect(), nets: Arc::new(nets.iter().map(|text| net(text)).collect()) }
 }
 
 pub(crate) fn peers() -> impl Strategy<Value = Peers> {
     prop_oneof![
         1 => Just(Peers::Everyone),
-        6 => (0..4_usize).prop_map(|number| Peers::Group(GroupId(format!("g{number}")))),
+        6 => (0..4_usize).prop_map(|number| Peers::Group(GroupId(format!("g{number}").into()))),
     ]
 }
 
@@ -181,16 +182,16 @@ pub(crate) fn intent(signatures: &Signatures, choice: &Choice) -> Intent {
         let signature = &signatures[*index];
         let id = format!("{signature:?}");
         add_pod(&mut intent, number, &id);
-        intent.signatures.insert(SignatureId(id), signature.clone());
+        Arc::make_mut(&mut intent.signatures).insert(SignatureId(id.into()), Arc::new(signature.clone()));
     }
     intent.cluster_dns = IpFamily::ALL.iter().filter_map(|family| facts().family(*family)?.cluster_dns).collect();
     for (number, members) in choice.members.iter().enumerate() {
-        intent.groups.insert(GroupId(format!("g{number}")), group(number, members));
+        Arc::make_mut(&mut intent.groups).insert(GroupId(format!("g{number}").into()), group(number, members));
     }
     let pairs = choice.pairs.iter().flat_map(|number| {
         IpFamily::ALL.map(|family| Pair { address: pod_address(*number, family), protocol: Protocol::Tcp, port: 8080 })
     });
-    intent.pairs.insert(PairsId("names".into()), pairs.collect());
+    Arc::make_mut(&mut intent.pairs).insert(PairsId("names".into()), pairs.collect());
     for family in IpFamily::ALL {
         for (number, endpoints) in (20..).zip(&choice.endpoints) {
             let endpoints: Vec<_> = endpoints.iter().map(|pod| (pod_address(*pod, family), 8080)).collect();

@@ -1,7 +1,8 @@
 //! A small node to test with: its facts, pods and policies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use minipod_model::{IpFamily, LinkName, PodKey, Protocol};
@@ -79,20 +80,20 @@ pub(crate) fn add_pod(intent: &mut Intent, number: u8, signature: &str) {
     let endpoint = Endpoint {
         pod: PodKey::new("default", format!("p{number}")),
         addresses: IpFamily::ALL.map(|family| pod_address(number, family)).to_vec(),
-        signature: SignatureId(signature.to_owned()),
+        signature: SignatureId(signature.into()),
     };
-    intent.endpoints.insert(link(&format!("p{number}")), endpoint);
+    Arc::make_mut(&mut intent.endpoints).insert(link(&format!("p{number}")), Arc::new(endpoint));
 }
 
 pub(crate) fn group(intent: &mut Intent, id: &str, pods: &[u8], nets: &[&str]) -> Peers {
     let pods = pods.iter().flat_map(|number| IpFamily::ALL.map(|family| pod_address(*number, family)));
-    let nets = nets.iter().map(|text| net(text)).collect();
-    intent.groups.insert(GroupId(id.to_owned()), PeerGroup { pods: pods.collect(), nets });
-    Peers::Group(GroupId(id.to_owned()))
+    let nets = Arc::new(nets.iter().map(|text| net(text)).collect());
+    Arc::make_mut(&mut intent.groups).insert(GroupId(id.into()), PeerGroup { pods: pods.collect(), nets });
+    Peers::Group(GroupId(id.into()))
 }
 
 pub(crate) fn signature(intent: &mut Intent, id: &str, ingress: Option<Allowed>, egress: Option<Allowed>) {
-    intent.signatures.insert(SignatureId(id.to_owned()), Signature { ingress, egress });
+    Arc::make_mut(&mut intent.signatures).insert(SignatureId(id.into()), Arc::new(Signature { ingress, egress }));
 }
 
 pub(crate) fn any_port(peers: Peers) -> Allowed {
@@ -112,7 +113,8 @@ pub(crate) fn service(
 ) {
     let frontend = Frontend { address: addr(address), protocol: Protocol::Tcp, port };
     let name = format!("default/s{port}:http");
-    intent.services.insert(frontend, Backends { name, endpoints: endpoints.to_vec(), affinity_seconds: affinity });
+    let backends = Backends { name, endpoints: endpoints.to_vec(), affinity_seconds: affinity };
+    Arc::make_mut(&mut intent.services).insert(frontend, backends);
 }
 
 /// Uses everything that an intent can say.
@@ -136,7 +138,7 @@ pub(crate) fn rich() -> Intent {
     };
     signature(&mut intent, "strict", Some(Allowed::default()), Some(egress));
     let pairs = IpFamily::ALL.map(|f| Pair { address: pod_address(1, f), protocol: Protocol::Tcp, port: 8080 });
-    intent.pairs.insert(PairsId("httpnames".into()), BTreeSet::from(pairs));
+    Arc::make_mut(&mut intent.pairs).insert(PairsId("httpnames".into()), pairs.into());
     add_pod(&mut intent, 1, "web");
     add_pod(&mut intent, 2, "open");
     add_pod(&mut intent, 3, "strict");
@@ -153,28 +155,32 @@ pub(crate) fn rich() -> Intent {
 pub(crate) fn changed() -> Intent {
     let mut intent = rich();
     signature(&mut intent, "other", Some(any_port(Peers::Everyone)), Some(Allowed::default()));
-    intent.signatures.remove(&SignatureId("web".into()));
+    Arc::make_mut(&mut intent.signatures).remove(&SignatureId("web".into()));
     add_pod(&mut intent, 1, "other");
     add_pod(&mut intent, 4, "open");
-    intent.endpoints.remove(&link("p2"));
+    Arc::make_mut(&mut intent.endpoints).remove(&link("p2"));
     group(&mut intent, "foo", &[3, 5], &[]);
-    intent.groups.remove(&GroupId("some".into()));
+    Arc::make_mut(&mut intent.groups).remove(&GroupId("some".into()));
     group(&mut intent, "more", &[1], &["198.51.100.0/24"]);
-    intent.pairs.clear();
-    if let Some(strict) = intent.signatures.get_mut(&SignatureId("strict".into()))
-        && let Some(egress) = &mut strict.egress
+    Arc::make_mut(&mut intent.pairs).clear();
+    if let Some(strict) = Arc::make_mut(&mut intent.signatures).get_mut(&SignatureId("strict".into()))
+        && let Some(egress) = &mut Arc::make_mut(strict).egress
     {
         egress.any_port = None;
         egress.named = BTreeSet::new();
     }
     service(&mut intent, "10.96.0.20", 80, &[(pod_address(3, IpFamily::V4), 8080)], None);
-    intent.services.remove(&Frontend { address: addr("10.96.0.21"), protocol: Protocol::Tcp, port: 81 });
+    Arc::make_mut(&mut intent.services).remove(&Frontend {
+        address: addr("10.96.0.21"),
+        protocol: Protocol::Tcp,
+        port: 81,
+    });
     intent
 }
 
 /// Nothing but a signature.
 pub(crate) fn little() -> Intent {
-    let mut intent = Intent { endpoints: BTreeMap::new(), ..Intent::default() };
+    let mut intent = Intent::default();
     signature(&mut intent, "open", None, None);
     intent
 }

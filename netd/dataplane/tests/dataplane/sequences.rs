@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::random::{Choice, LOCAL, choice, intent, packets, service_address, signatures, spec_of, walk};
 use crate::sample::{add_pod, facts, facts_of_a_start, facts_with_vxlan, link};
@@ -64,7 +65,7 @@ fn pods_that_come_and_go_run_no_program() {
     add_pod(&mut now, 9, "strict");
     let changes = dataplane.apply(&now, &facts()).expect("applies");
     assert_eq!(changes.elements, 2, "a move is one step");
-    now.endpoints.remove(&link("p9"));
+    Arc::make_mut(&mut now.endpoints).remove(&link("p9"));
     dataplane.apply(&now, &facts()).expect("applies");
     assert_eq!(dataplane.kernel().programs_run, programs);
 }
@@ -208,7 +209,9 @@ fn guards_come_first_and_go_last() {
 
     // With everybody under another signature: chains stay behind that mark packets, until they are deleted.
     let mut other = crate::sample::rich();
-    other.signatures.values_mut().for_each(|signature| signature.egress = Some(Allowed::default()));
+    for signature in Arc::make_mut(&mut other.signatures).values_mut() {
+        Arc::make_mut(signature).egress = Some(Allowed::default());
+    }
     let (plan, _) = plan_to(&mut kernel, &other, &facts());
     let last: Vec<&Step> = plan.all().skip_while(|step| !step.is_of_guards()).collect();
     assert!(!last.is_empty() && last.iter().all(|step| step.is_of_guards()), "{last:?}");

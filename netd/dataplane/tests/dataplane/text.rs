@@ -1,6 +1,7 @@
 //! How rules are spelled, and that nothing that `iptables-save` could print stops the reader.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::sample::{addr, facts, net, rich};
 use minipod_model::{IpFamily, Protocol};
@@ -26,7 +27,7 @@ fn set(name: &str) -> SetName {
 #[track_caller]
 fn check(family: IpFamily, matches: Vec<Match>, target: Target, expected: &str) {
     let first = Rule::always(Target::Return);
-    let chains = BTreeMap::from([(chain("MP-X"), Chain::new(vec![first, Rule::new(matches, target)]))]);
+    let chains = BTreeMap::from([(chain("MP-X"), Arc::new(Chain::new(vec![first, Rule::new(matches, target)])))]);
     let text = restore_text(family, Table::Mangle, &chains, &BTreeSet::new());
     assert_eq!(text.lines().nth(3), Some(format!("-A MP-X {expected}").as_str()), "{text}");
 }
@@ -90,7 +91,8 @@ fn rules_are_spelled_as_iptables_reads_them() {
 #[test]
 fn a_label_cannot_break_out_of_its_comment() {
     let evil = Chain::new(vec![Rule::always(Target::Drop)]).labelled("a\" -j ACCEPT\nCOMMIT\n\\");
-    let text = restore_text(IpFamily::V4, Table::Nat, &BTreeMap::from([(chain("MP-X"), evil)]), &BTreeSet::new());
+    let text =
+        restore_text(IpFamily::V4, Table::Nat, &BTreeMap::from([(chain("MP-X"), Arc::new(evil))]), &BTreeSet::new());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4, "{text}");
     assert!(lines[2].ends_with("a__-j_ACCEPT_COMMIT__\" -j DROP"), "{text}");
@@ -100,7 +102,7 @@ fn a_label_cannot_break_out_of_its_comment() {
 fn saved(spec: &Spec, family: IpFamily) -> String {
     let mut text = String::new();
     for table in Table::ALL {
-        let chains: BTreeMap<ChainName, Chain> = spec
+        let chains: BTreeMap<ChainName, Arc<Chain>> = spec
             .chains
             .iter()
             .filter(|(key, _)| key.family == family && key.table == table)

@@ -1,7 +1,8 @@
 //! The compiled rules, walked in Rust, give the verdict of the intent; and a first packet's way does not grow with the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::random::{choice, expected, intent, packets, signatures, spec_of, spec_on, walk};
 use crate::sample::{addr, facts, facts_of_a_start, link, pod_address, service};
@@ -153,18 +154,20 @@ fn large(pods: u32, services: u32) -> Intent {
     let address = |n: u32| addr(&format!("10.244.{}.{}", 1 + n / 250, n % 250 + 1));
     for n in 0..pods {
         let id = format!("s{n}");
-        let id = SignatureId(id);
-        let group = GroupId(format!("g{n}"));
+        let id = SignatureId(id.into());
+        let group = GroupId(format!("g{n}").into());
         let members = (0..pods).map(address).collect();
-        intent.groups.insert(group.clone(), PeerGroup { pods: members, nets: BTreeSet::new() });
+        let members = PeerGroup { pods: members, ..PeerGroup::default() };
+        Arc::make_mut(&mut intent.groups).insert(group.clone(), members);
         let allowed = Allowed { any_port: Some(Peers::Group(group)), ..Allowed::default() };
-        intent.signatures.insert(id.clone(), Signature { ingress: Some(allowed.clone()), egress: Some(allowed) });
+        let signature = Signature { ingress: Some(allowed.clone()), egress: Some(allowed) };
+        Arc::make_mut(&mut intent.signatures).insert(id.clone(), Arc::new(signature));
         let endpoint = netd_policy::intent::Endpoint {
             pod: minipod_model::PodKey::new("default", format!("p{n}")),
             addresses: vec![address(n)],
             signature: id,
         };
-        intent.endpoints.insert(link(&format!("p{n}")), endpoint);
+        Arc::make_mut(&mut intent.endpoints).insert(link(&format!("p{n}")), Arc::new(endpoint));
     }
     for n in 0..services {
         let endpoints: Vec<_> = (0..pods.min(200)).map(|n| (address(n), 80)).collect();

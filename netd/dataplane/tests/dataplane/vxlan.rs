@@ -1,5 +1,7 @@
 //! What guards VXLAN: who may speak it to whom, and whom what is inside may come from.
 
+use std::sync::Arc;
+
 use minipod_model::{IpFamily, Protocol};
 use netd_dataplane::MarkBits;
 use netd_dataplane::compile;
@@ -85,7 +87,7 @@ fn no_service_leads_a_pod_to_the_vxlan_of_a_node() {
     let frontend = Frontend { address: addr("10.96.0.20"), protocol: Protocol::Udp, port: 53 };
     let endpoints = vec![(addr("192.0.2.2"), 4789)];
     let backends = Backends { name: "default/s:dns".into(), endpoints, affinity_seconds: None };
-    intent.services.insert(frontend, backends);
+    Arc::make_mut(&mut intent.services).insert(frontend, backends);
     let packet = Packet::first(
         Origin::Pod(link("p1")),
         pod_address(1, IpFamily::V4),

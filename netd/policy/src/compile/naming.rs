@@ -1,5 +1,7 @@
 //! Names that follow from content alone, so that they are the same after a restart and on every path to the same state.
 
+use std::sync::Arc;
+
 use minipod_model::Protocol;
 use minipod_model::hash::short_hash;
 
@@ -62,6 +64,6 @@ fn peer_lines(set: &PeerSet) -> Vec<String> {
     pods.chain(set.nets.prefixes().into_iter().map(|net| format!("net {net}"))).collect()
 }
 
-fn hash(lines: &[String]) -> String {
-    short_hash(lines.iter().map(String::as_str), LENGTH)
+fn hash(lines: &[String]) -> Arc<str> {
+    short_hash(lines.iter().map(String::as_str), LENGTH).into()
 }

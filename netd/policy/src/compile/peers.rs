@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use minipod_model::Selector;
 
-use crate::members::Members;
 use crate::nets::NetSet;
 use crate::object::{Block, Peer, PeerNamespaces};
 
@@ -61,23 +60,6 @@ impl PeerSet {
     #[must_use]
     pub(crate) fn not_covered_by(&self, other: &Self) -> Self {
         Self { pods: self.pods.difference(&other.pods).cloned().collect(), nets: self.nets.not_covered_by(&other.nets) }
-    }
-}
-
-impl PodPeer {
-    /// The members that are selected.
-    pub(crate) fn matching(&self, members: &Members<'_>) -> Vec<usize> {
-        let of = |namespace| {
-            let indices = members.in_namespace(namespace).iter().copied();
-            indices.filter(|index| self.pods.matches(&members.get(*index).labels))
-        };
-        match &self.namespaces {
-            PeerScope::Named(name) => of(name).collect(),
-            PeerScope::Selected(selector) => {
-                let namespaces = members.namespaces().filter(|(_, labels)| labels.surely_match(selector));
-                namespaces.flat_map(|(name, _)| of(name)).collect()
-            }
-        }
     }
 }
 

@@ -242,6 +242,12 @@ fn change() -> impl Strategy<Value = Change> {
         1 => policy().prop_map(Change::Policy),
         2 => names.prop_map(|(namespace, number)| Change::PolicyRemoved(ObjectKey::new(namespace, format!("p{number}")))),
         2 => (0_u8..5).prop_map(move |number| Change::Detached(link(number))),
+        1 => namespaces().prop_map(|namespaces| {
+            namespaces.into_iter().next().map_or(Change::NamespaceRemoved("y".to_owned()), Change::Namespace)
+        }),
+        1 => option::of(some_address()).prop_map(|address| {
+            Change::Node(Node { name: "there".to_owned(), addresses: address.into_iter().collect(), ..Node::default() })
+        }),
         2 => (5_u8..9, key(), option::of(select(vec!["1", "2"])), option::weighted(0.3, labels()), some_address()).prop_map(
             move |(number, pod, uid, labels, address)| {
                 let uid = uid.map(str::to_owned);
@@ -255,7 +261,7 @@ proptest! {
     #![proptest_config(crate::support::oracle_cases())]
 
     #[test]
-    fn the_intent_gives_the_verdict_of_the_evaluator((index, first) in (cluster(), 0..SHARE)) {
+    fn the_intent_gives_the_verdict_of_the_evaluator((mut index, first) in (cluster(), 0..SHARE)) {
         let intent = index.intent();
         let interpreter = Interpreter::new(&intent);
         let contested = contested(&index);
@@ -278,6 +284,7 @@ proptest! {
         let old = index.intent();
         apply_all(&mut index, changes);
         let new = index.intent();
+        prop_assert_eq!(&new, &index.intent_from_nothing());
         if can_forbid(&old, &new) {
             return Ok(());
         }
@@ -295,10 +302,10 @@ proptest! {
     }
 
     #[test]
-    fn groups_hold_disjoint_prefixes_and_every_name_is_there(index in cluster()) {
+    fn groups_hold_disjoint_prefixes_and_every_name_is_there(mut index in cluster()) {
         let intent = index.intent();
         for group in intent.groups.values() {
-            for net in &group.nets {
+            for net in group.nets.iter() {
                 prop_assert!(!group.nets.iter().any(|other| other != net && other.contains(net)));
                 prop_assert!(!cluster_dns().iter().any(|dns| net.contains(dns)));
             }

@@ -6,6 +6,7 @@ use minipod_model::{IpFamily, Protocol};
 use netd_policy::evaluate::{Decision, verdict};
 use netd_policy::intent::{Intent, PeerGroup, Peers};
 use netd_policy::object::{Node, ObjectKey};
+use netd_policy::shared::SharedSet;
 use netd_policy::{Change, Index, Options, Packet, Transport};
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ fn ruling_1_the_spread_of_rules_over_policies_does_not_matter() {
         ("x", json!({"podSelector": {}, "ingress": [rule("b", 81)]})),
         ("x", json!({"podSelector": {}, "ingress": [rule("a", 80)]})),
     ]);
-    assert_eq!(together.intent(), apart.intent());
+    assert_eq!(together.clone().intent(), apart.clone().intent());
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn ruling_2_a_remote_end_is_judged_by_its_own_node() {
     index.apply(remote("x/far", "1", &json!({}), &there));
     let packet = Packet { source: addresses("y/a")[0], destination: there[0], transport: HTTP };
     assert!(!verdict(index.cluster(), &packet).ingress.is_allowed());
-    let intent = index.intent();
+    let intent = index.clone().intent();
     let interpreter = netd_policy::interpret::Interpreter::new(&intent);
     assert_eq!(interpreter.ingress_allows(&packet), None);
     assert_eq!(interpreter.egress_allows(&packet), Some(true));
@@ -253,9 +254,9 @@ fn ruling_15_a_node_of_one_family_has_nothing_of_the_other_in_its_intent() {
     }
     let rule = json!([{"to": [{"podSelector": {}}, {"ipBlock": {"cidr": "::/0"}}]}, {"ports": [{"port": "http"}]}]);
     index.apply(Change::Policy(policy_of("x", "p", &egress(&rule))));
-    let intent = index.intent();
+    let intent = index.clone().intent();
     assert!(intent.endpoints.values().all(|endpoint| endpoint.addresses.iter().all(IpAddr::is_ipv4)));
-    assert!(intent.pairs.values().flatten().all(|pair| pair.address.is_ipv4()));
+    assert!(intent.pairs.values().flat_map(SharedSet::iter).all(|pair| pair.address.is_ipv4()));
     let group = only_group(&intent);
     assert_eq!(group.pods, [addresses("x/a")[0], addresses("x/b")[0]].into());
     assert!(group.nets.is_empty());
@@ -452,7 +453,8 @@ fn a_container_without_an_api_object_is_a_pod_by_its_own_labels() {
 #[test]
 fn pods_of_one_policy_set_share_a_signature_unless_their_port_numbers_differ() {
     let mut index = with_policies(&[("x", json!({"podSelector": {}, "ingress": [{"ports": [{"port": "http"}]}]}))]);
-    let signature = |index: &Index, name: &str| index.intent().endpoints[&attachment(name, &[]).link].signature.clone();
+    let signature =
+        |index: &Index, name: &str| index.clone().intent().endpoints[&attachment(name, &[]).link].signature.clone();
     assert_eq!(signature(&index, "x/a"), signature(&index, "x/b"));
     assert_eq!(signature(&index, "y/a"), signature(&index, "z/a"));
     assert_ne!(signature(&index, "x/a"), signature(&index, "y/a"));
@@ -481,7 +483,7 @@ fn port_classes_are_disjoint_with_their_peers_united() {
     let rule = |pod: &str, first: u16, last: u16| json!({"from": [{"podSelector": {"matchLabels": {"pod": pod}}}], "ports": [{"port": first, "endPort": last}]});
     let spec = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "ingress": [rule("b", 10, 20), rule("c", 15, 30), rule("b", 40, 50), rule("b", 51, 60)]});
     let index = with_policies(&[("x", spec)]);
-    let intent = index.intent();
+    let intent = index.clone().intent();
     let ingress = intent.signatures[&intent.endpoints[&attachment("x/a", &[]).link].signature].ingress.clone();
     let classes = ingress.expect("isolated").ports;
     let ranges: Vec<_> = classes.iter().map(|class| class.ranges.clone()).collect();
@@ -498,7 +500,7 @@ fn peers_that_may_use_every_port_are_not_repeated() {
     let everyone = json!({"podSelector": {"matchLabels": {"pod": "a"}}, "ingress": [{}, {"from": [of("b")], "ports": [{"port": 80}]}]});
     for (spec, peers) in [(spec, None), (everyone, Some(Peers::Everyone))] {
         let index = with_policies(&[("x", spec)]);
-        let intent = index.intent();
+        let intent = index.clone().intent();
         let ingress = intent.signatures[&intent.endpoints[&attachment("x/a", &[]).link].signature].ingress.clone();
         let allowed = ingress.expect("isolated");
         assert!(allowed.ports.is_empty() && allowed.named.is_empty());

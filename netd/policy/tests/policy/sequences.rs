@@ -136,16 +136,32 @@ proptest! {
         histories in histories(),
         choices in vec(any::<u16>(), 1..40),
     ) {
-        let in_order = after(histories.iter().flatten().cloned());
-        let shuffled = after(interleave(histories.clone(), &choices));
+        let mut in_order = after(histories.iter().flatten().cloned());
+        let mut shuffled = after(interleave(histories.clone(), &choices));
         prop_assert_eq!(shuffled.intent(), in_order.intent());
-        let squashed = after(histories.iter().filter_map(|history| history.last().cloned()));
+        let mut squashed = after(histories.iter().filter_map(|history| history.last().cloned()));
         prop_assert_eq!(squashed.intent(), in_order.intent());
     }
 
     #[test]
+    fn what_is_kept_up_to_date_is_what_would_be_made_from_nothing(
+        histories in histories(),
+        choices in vec(any::<u16>(), 1..40),
+        looks in vec(any::<bool>(), 1..10),
+    ) {
+        let mut index = Index::new(options());
+        for (event, look) in interleave(histories, &choices).into_iter().zip(looks.into_iter().cycle()) {
+            index.apply(event);
+            if look {
+                prop_assert_eq!(index.intent(), index.intent_from_nothing());
+            }
+        }
+        prop_assert_eq!(index.intent(), index.intent_from_nothing());
+    }
+
+    #[test]
     fn a_complete_list_replaces_what_was_known(before in histories(), now in histories()) {
-        let expected = after(now.into_iter().flatten());
+        let mut expected = after(now.into_iter().flatten());
         let mut index = after(before.into_iter().flatten());
         let cluster = expected.cluster().clone();
         for listed in [

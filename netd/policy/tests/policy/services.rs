@@ -40,7 +40,7 @@ fn check(changes: Vec<Change>, expected: &[Line<'_>]) {
         let endpoints = endpoints.iter().map(|(ip, port)| (address(ip), *port)).collect();
         (frontend, Backends { name: (*name).to_owned(), endpoints, affinity_seconds: None })
     });
-    assert_eq!(index.intent().services, expected.collect());
+    assert_eq!(*index.clone().intent().services, expected.collect());
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub(crate) fn with_policies(policies: &[(&str, Value)]) -> Index {
 pub(crate) fn passes(index: &Index, source: IpAddr, destination: IpAddr, transport: Transport) -> bool {
     let packet = Packet { source, destination, transport };
     let verdict = verdict(index.cluster(), &packet);
-    let allowed = Interpreter::new(&index.intent()).allows(&packet);
+    let allowed = Interpreter::new(&index.clone().intent()).allows(&packet);
     assert_eq!(verdict.is_allowed(), allowed, "the intent differs from the evaluator for {packet:?}: {verdict:?}");
     allowed
 }
@@ -132,7 +132,7 @@ pub(crate) fn passes(index: &Index, source: IpAddr, destination: IpAddr, transpo
 /// Asserts the verdict for every pair of pods of the small cluster, in both families.
 #[track_caller]
 pub(crate) fn check_matrix(index: &Index, transport: Transport, expected: impl Fn(&str, &str) -> bool) {
-    let intent = index.intent();
+    let intent = index.clone().intent();
     let mut wrong = BTreeSet::new();
     for from in NAMES {
         for to in NAMES {

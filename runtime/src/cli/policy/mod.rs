@@ -1,12 +1,13 @@
 //! `policy`: which policies select which pods, and what that means for each pod.
 //!
 //! This file fetches; [`isolation`] decides what is shown, [`explain`] answers for single connections, [`matrix`] for all pairs of
-//! pods, [`lint`] finds what is probably not meant so.
+//! pods, [`lint`] finds what is probably not meant so, [`status`] tells whether policies are in force.
 
 pub(super) mod explain;
 mod isolation;
 mod lint;
 pub(super) mod matrix;
+mod status;
 
 use clap::Subcommand;
 use k8s_openapi::api::core::v1::Pod;
@@ -57,6 +58,14 @@ enum Command {
     /// what the policies say; whether the installed rules agree tells `policy explain`.
     Matrix(matrix::Args),
 
+    /// Tell whether this node enforces the policies as they are now, and how long that took
+    ///
+    /// TOOK is the time from when netd heard of the newest version of a policy until its rules were in force.
+    Status(status::StatusArgs),
+
+    /// Wait until this node enforces policies as they are now
+    Wait(status::WaitArgs),
+
     /// Tell what a policy says, or what all policies together mean for a pod
     Describe {
         /// A policy's name, or `pod/NAME` [default: all pods of the namespace]
@@ -72,6 +81,8 @@ impl Args {
             Command::Explain(args) => args.run(context).await,
             Command::Lint(args) => args.run(context).await,
             Command::Matrix(args) => args.run(context).await,
+            Command::Status(args) => args.run(context).await,
+            Command::Wait(args) => args.run(context).await,
             Command::List { all_namespaces } => list(&client, context, all_namespaces).await,
             Command::Describe { what: None } => {
                 let pods = pods(&client, Some(context.namespace())).await?;
