@@ -12,7 +12,7 @@ use crate::diff::{Elements, diff, diff_elements, removal};
 use crate::facts::NodeFacts;
 use crate::index::Indexes;
 use crate::inspect::Inspection;
-use crate::kernel::{Kernel, KernelError, execute};
+use crate::kernel::{Kernel, KernelError, clean_up, execute, execute_step};
 use crate::name::SetName;
 use crate::observed::Observed;
 use crate::plan::{Plan, PlanError, SetEdit, Step};
@@ -26,6 +26,8 @@ use crate::spec::{SetSpec, Spec};
 pub struct Dataplane<K> {
     kernel: K,
     there: There,
+    /// what the last change left to be removed
+    cleanup: Vec<Step>,
 }
 
 /// What is believed to be there.
@@ -84,7 +86,7 @@ impl<K: Kernel> Dataplane<K> {
     /// It cannot be read.
     pub fn adopt(mut kernel: K) -> Result<Self, DataplaneError> {
         let there = There::Found(kernel.observe()?);
-        Ok(Self { kernel, there })
+        Ok(Self { kernel, there, cleanup: Vec::new() })
     }
 
     /// Whether nothing of ours was there when it was last looked at or changed.
@@ -99,6 +101,28 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// After an error the kernel enforces something between the last state and this one; the call can be repeated.
     pub fn apply(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
+        let changes = self.put_in_force(intent, facts)?;
+        Ok(changes.and(self.tidy()))
+    }
+
+    /// The first half of [`Dataplane::apply`]: `intent` is in force, and what nothing needs any more is still there, until the next call or
+    /// [`Dataplane::tidy`]. Whoever waits for the verdict need not wait for that.
+    ///
+    /// # Errors
+    /// As [`Dataplane::apply`].
+    pub fn put_in_force(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
+        let tidied = self.tidy();
+        Ok(self.change(intent, facts)?.and(tidied))
+    }
+
+    /// Removes what the last change has left. It changes no verdict.
+    pub fn tidy(&mut self) -> Changes {
+        let cleanup = std::mem::take(&mut self.cleanup);
+        let left = clean_up(&mut self.kernel, &cleanup);
+        Changes::of_cleanup(&cleanup, &left)
+    }
+
+    fn change(&mut self, intent: &Intent, facts: &NodeFacts) -> Result<Changes, DataplaneError> {
         if let Ok(Some(changes)) = self.apply_elements(intent, facts) {
             return Ok(changes);
         }
@@ -119,17 +143,17 @@ impl<K: Kernel> Dataplane<K> {
             There::Unsure(_) => None,
         };
         if let Some((spec, plan)) = planned
-            && let Ok(left) = self.execute(&plan)
+            && self.execute(&plan).is_ok()
         {
             self.made(intent, facts, spec);
-            return Ok(Changes { tightens, ..Changes::of(&plan, &left) });
+            return Ok(Changes { tightens, ..Changes::of_steps(&plan) });
         }
         // What is there is not what was left there.
         let observed = self.kernel.observe()?;
         let (spec, plan) = plan_from(&observed, intent, facts)?;
-        let left = self.execute(&plan)?;
+        self.execute(&plan)?;
         self.made(intent, facts, spec);
-        Ok(Changes { tightens: true, ..Changes::of(&plan, &left) })
+        Ok(Changes { tightens: true, ..Changes::of_steps(&plan) })
     }
 
     /// Looks at the kernel and puts right what somebody else changed. Before the first [`Dataplane::apply`] there is nothing to compare
@@ -138,6 +162,7 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// As [`Dataplane::apply`].
     pub fn repair(&mut self) -> Result<Changes, DataplaneError> {
+        self.tidy();
         let (There::Made(wanted) | There::Unsure(Some(wanted))) =
             std::mem::replace(&mut self.there, There::Unsure(None))
         else {
@@ -154,11 +179,12 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// What the kernel refuses; the call can be repeated.
     pub fn remove_all(&mut self) -> Result<Changes, DataplaneError> {
+        self.cleanup.clear();
         self.there = There::Unsure(None);
         let plan = removal(&self.kernel.observe()?);
-        let left = self.execute(&plan)?;
+        self.execute(&plan)?;
         self.there = There::Found(Observed::default());
-        Ok(Changes::of(&plan, &left))
+        Ok(Changes::of_steps(&plan).and(self.tidy()))
     }
 
     /// Removes chains and jumps of ours as they were found, and leaves sets, to which rules of another variant may refer.
@@ -172,8 +198,8 @@ impl<K: Kernel> Dataplane<K> {
         };
         observed.sets.clear();
         let plan = removal(&observed);
-        let left = self.execute(&plan)?;
-        Ok(Changes::of(&plan, &left))
+        self.execute(&plan)?;
+        Ok(Changes::of_steps(&plan).and(self.tidy()))
     }
 
     /// What is in the kernel now, held against what was wanted last; `None` before the first [`Dataplane::apply`].
@@ -181,6 +207,7 @@ impl<K: Kernel> Dataplane<K> {
     /// # Errors
     /// It cannot be read, or something of our name is in the way.
     pub fn inspect(&mut self) -> Result<Option<Inspection>, DataplaneError> {
+        self.tidy();
         let observed = self.kernel.observe()?;
         let (There::Made(wanted) | There::Unsure(Some(wanted))) = &self.there else { return Ok(None) };
         Ok(Some(Inspection::of(&observed, &wanted.spec, wanted.facts.marks)?))
@@ -225,12 +252,12 @@ impl<K: Kernel> Dataplane<K> {
             return Ok(None);
         }
         let tightens = can_forbid(&wanted.intent, intent);
-        let left = self.execute(&plan)?;
+        self.execute(&plan)?;
         if let There::Made(wanted) = &mut self.there {
             delta::remember(delta, &mut wanted.spec);
             wanted.intent = intent.clone();
         }
-        Ok(Some(Changes { tightens, ..Changes::of(&plan, &left) }))
+        Ok(Some(Changes { tightens, ..Changes::of_steps(&plan) }))
     }
 
     fn made(&mut self, intent: &Intent, facts: &NodeFacts, spec: Spec) {
@@ -240,12 +267,16 @@ impl<K: Kernel> Dataplane<K> {
     fn converge(&mut self, spec: &Spec) -> Result<Changes, DataplaneError> {
         let plan = diff(&self.kernel.observe()?, spec)?;
         let left = execute(&mut self.kernel, &plan)?;
-        Ok(Changes::of(&plan, &left))
+        Ok(Changes::of_steps(&plan).and(Changes::of_cleanup(&plan.cleanup, &left)))
     }
 
-    fn execute(&mut self, plan: &Plan) -> Result<Vec<KernelError>, DataplaneError> {
-        let result = execute(&mut self.kernel, plan);
-        if result.is_err() {
+    /// Carries out a plan's steps; its cleanup is left.
+    fn execute(&mut self, plan: &Plan) -> Result<(), DataplaneError> {
+        let mut steps = plan.steps.iter();
+        let result = steps.try_for_each(|step| execute_step(&mut self.kernel, step));
+        if result.is_ok() {
+            self.cleanup.clone_from(&plan.cleanup);
+        } else {
             self.there = match std::mem::replace(&mut self.there, There::Unsure(None)) {
                 There::Made(wanted) | There::Unsure(Some(wanted)) => There::Unsure(Some(wanted)),
                 There::Found(_) | There::Unsure(None) => There::Unsure(None),
@@ -268,16 +299,36 @@ impl Changes {
         self.chains + self.jumps + self.sets + self.elements == 0
     }
 
-    /// `left`: why parts of the plan's cleanup could not be done. Which of them were is not counted then.
-    fn of(plan: &Plan, left: &[KernelError]) -> Self {
+    /// What a plan's steps changed. What the rules meant before is not known here.
+    fn of_steps(plan: &Plan) -> Self {
+        Self { tightens: !plan.is_empty(), ..Self::count(&plan.steps) }
+    }
+
+    /// What a cleanup changed, and why parts of it could not be done: which of them were is not counted then.
+    fn of_cleanup(cleanup: &[Step], left: &[KernelError]) -> Self {
         let leftovers = left.iter().map(|error| match error.source() {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         });
-        // What the rules meant before is not known here.
-        let mut changes = Self { leftovers: leftovers.collect(), tightens: !plan.is_empty(), ..Self::default() };
-        let cleanup = if left.is_empty() { plan.cleanup.as_slice() } else { &[] };
-        for step in plan.steps.iter().chain(cleanup) {
+        let done = if left.is_empty() { cleanup } else { &[] };
+        Self { leftovers: leftovers.collect(), ..Self::count(done) }
+    }
+
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            chains: self.chains + other.chains,
+            jumps: self.jumps + other.jumps,
+            sets: self.sets + other.sets,
+            elements: self.elements + other.elements,
+            tightens: self.tightens || other.tightens,
+            leftovers: [self.leftovers, other.leftovers].concat(),
+        }
+    }
+
+    fn count(steps: &[Step]) -> Self {
+        let mut changes = Self::default();
+        for step in steps {
             match step {
                 Step::CreateSet { entries, .. } => {
                     changes.sets += 1;

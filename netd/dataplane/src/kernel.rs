@@ -166,14 +166,19 @@ pub fn execute(kernel: &mut impl Kernel, plan: &Plan) -> Result<Vec<KernelError>
     for step in &plan.steps {
         execute_step(kernel, step)?;
     }
+    Ok(clean_up(kernel, &plan.cleanup))
+}
+
+/// Does what can be done of a plan's cleanup. Returns what could not.
+pub(crate) fn clean_up(kernel: &mut impl Kernel, cleanup: &[Step]) -> Vec<KernelError> {
     let mut left = Vec::new();
-    for step in &plan.cleanup {
+    for step in cleanup {
         // Guards stay while something is left that they may have to keep back.
         if left.is_empty() || !step.is_of_guards() {
             left.extend(execute_step(kernel, step).err());
         }
     }
-    Ok(left)
+    left
 }
 
 /// Applies one step.

@@ -66,6 +66,24 @@ pub enum Listed {
     Attachments(Vec<Attachment>),
 }
 
+impl Listed {
+    /// Takes in the next part of the same list; `false`: it is of another kind.
+    #[must_use]
+    pub fn append(&mut self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Pods(all), Self::Pods(next)) => all.extend(next),
+            (Self::Namespaces(all), Self::Namespaces(next)) => all.extend(next),
+            (Self::Policies(all), Self::Policies(next)) => all.extend(next),
+            (Self::Services(all), Self::Services(next)) => all.extend(next),
+            (Self::Slices(all), Self::Slices(next)) => all.extend(next),
+            (Self::Nodes(all), Self::Nodes(next)) => all.extend(next),
+            (Self::Attachments(all), Self::Attachments(next)) => all.extend(next),
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// The cluster as one node sees it, and what that asks of the node.
 #[derive(Debug, Clone)]
 pub struct Index {

@@ -1,11 +1,12 @@
 //! What is there at the moment, for a Prometheus server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use minipod_protocol::drops::Reason;
+use netd_dataplane::contents::Contents;
 use netd_dataplane::denied::Denied as Counted;
 use netd_dataplane::signature_tag;
-use netd_dataplane::spec::Reason as Told;
+use netd_dataplane::spec::{Reason as Told, SetSpec};
 use netd_policy::intent::Intent;
 use netd_policy::{Cluster, object};
 
@@ -29,8 +30,8 @@ impl Engine {
             metrics.signatures.set(number(spec.indexes.signatures.len()));
             metrics.chains.set(number(spec.chains.len()));
             metrics.sets.set(number(spec.sets.len()));
-            let elements = spec.sets.values().filter_map(|set| set.entries());
-            metrics.elements.set(number(elements.map(BTreeMap::len).sum()));
+            let elements = spec.sets.values().filter_map(SetSpec::elements);
+            metrics.elements.set(number(elements.map(Contents::len).sum()));
         }
         metrics.repaired(self.repairs);
         let revoked = self.revoker.counts();

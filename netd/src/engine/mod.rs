@@ -254,6 +254,8 @@ impl Engine {
             self.changes = (self.changes.0 + 1, begin.elapsed());
         }
         self.finish(answers, &enforced);
+        // Nobody need wait for the removal of what nothing needs any more.
+        self.dataplane.tidy();
         if look {
             self.look_at_network();
         }
@@ -281,7 +283,7 @@ impl Engine {
         }
         let intent = self.objects.intent();
         let begin = Instant::now();
-        let result = self.dataplane.apply(&intent, &self.facts);
+        let result = self.dataplane.put_in_force(&intent, &self.facts);
         let took = begin.elapsed();
         self.unpublished = true;
         match result {

@@ -80,16 +80,19 @@ struct Follower<K, T> {
 impl<K: Watched, T: Fn(News) -> bool> Follower<K, T> {
     /// Tells a complete list.
     async fn list(&mut self) -> Result<(), End> {
-        let mut all: Vec<K> = Vec::new();
+        // Page by page: of a large cluster's objects only what netd needs of them is ever held.
+        let (mut listed, mut policies) = (K::listed(&[]), Vec::new());
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let mut list = self.api.list(&page).await?;
-            all.append(&mut list.items);
+            let list = self.api.list(&page).await?;
+            policies.extend(policy_versions(&list.items));
+            if !listed.append(K::listed(&list.items)) {
+                return Err(End::Broken("a list holds another kind than was asked for".into()));
+            }
             page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             if page.continue_token.is_none() {
                 let version = list.metadata.resource_version.unwrap_or_default();
-                let change = Change::Listed(K::listed(&all));
-                let policies = policy_versions(&all);
+                let change = Change::Listed(listed);
                 let news = News::List { kind: K::KIND, version: revision(&version), change, policies };
                 return self.tell(news, version);
             }

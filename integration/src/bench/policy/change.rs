@@ -8,6 +8,7 @@ use minipod_protocol::netd::{self, Request, Response};
 use serde_json::{Value, json};
 
 use super::cluster::{delete_policy, label, local_pod, policies, policy, remote_pods};
+use super::latency;
 use crate::bench::figure::Figure;
 use crate::bench::memory;
 use crate::bench::pod::figure;
@@ -27,8 +28,9 @@ const LARGE: usize = 10;
 pub(super) fn measure(rounds: usize) -> Result<Vec<Figure>> {
     let lab = Lab::started("policies", Iptables::Nft)?;
     remote_pods(&lab, REMOTE, labels);
+    let mut addresses = Vec::new();
     for number in 0..LOCAL {
-        local_pod(&lab, &format!("local-{number}"), &json!({"app": format!("l{number}")}))?;
+        addresses.push(local_pod(&lab, &format!("local-{number}"), &json!({"app": format!("l{number}")}))?);
     }
     policies(
         &lab,
@@ -46,6 +48,7 @@ pub(super) fn measure(rounds: usize) -> Result<Vec<Figure>> {
         settle(&lab)?;
         structural.push(change_structure(&lab, rounds)?);
         if wanted == 1000 {
+            figures.extend(latency::measure(&lab, ("local-50", "l50"), ("local-60", "l60"), addresses[60], rounds)?);
             figures.extend(cold_start(&lab)?);
         }
     }
@@ -91,6 +94,7 @@ fn join(lab: &Lab, rounds: usize) -> Result<Figure> {
         }
         labels
     };
+    settle(lab)?;
     let mut series = Series::default();
     for _ in 0..rounds {
         for value in [json!("yes"), Value::Null] {

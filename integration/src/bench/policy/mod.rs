@@ -2,6 +2,7 @@
 
 mod change;
 mod cluster;
+mod latency;
 mod packet;
 mod place;
 mod stream;

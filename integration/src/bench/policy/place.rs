@@ -38,9 +38,14 @@ impl<'a> Place<'a> {
         Ok(command)
     }
 
+    /// Starts a worker whose output is read.
+    pub(super) fn start(self, arguments: &[&str]) -> Result<Child> {
+        Ok(self.worker(arguments)?.stdout(Stdio::piped()).spawn()?)
+    }
+
     /// Starts a server and waits until it listens.
     pub(super) fn serve(self) -> Result<Server> {
-        let mut server = self.worker(&["serve"])?.stdout(Stdio::piped()).spawn()?;
+        let mut server = self.start(&["serve"])?;
         let output = server.stdout.take().context("the server's output")?;
         let server = Server(server);
         let mut line = String::new();

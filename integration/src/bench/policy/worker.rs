@@ -1,22 +1,24 @@
 //! What runs inside a pod's network while policies are measured: this program again, started as `bench worker ...`.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 /// The port that servers listen on.
 pub const PORT: u16 = 8000;
 
+/// Between two datagrams.
+const INTERVAL: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a client's first byte asks for.
 const SINK: u8 = b's';
 const ECHO: u8 = b'e';
 const CLOSE: u8 = b'c';
 
-/// `serve`; `connect ADDRESS COUNT`: the median of so many connects in microseconds; `stream ADDRESS MILLISECONDS`: megabytes in a second;
+/// `serve`; `send ADDRESS`: datagrams; `listen`: a line for each of them, its time in nanoseconds since the epoch; `connect ADDRESS COUNT`: the median of so many connects in microseconds; `stream ADDRESS MILLISECONDS`: megabytes in a second;
 /// `echo ADDRESS COUNT`: the median of so many round trips in microseconds.
 ///
 /// # Errors
@@ -26,6 +28,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let figure = match words.as_slice() {
         ["serve"] => return serve(),
+        ["send", address] => return send(address.parse()?),
+        ["listen"] => return listen(),
         ["connect", address, count] => connects(address.parse()?, count.parse()?)?,
         ["stream", address, time] => stream(address.parse()?, Duration::from_millis(time.parse()?))?,
         ["echo", address, count] => echo(address.parse()?, count.parse()?)?,
@@ -44,6 +48,24 @@ fn serve() -> Result<()> {
         thread::spawn(move || answer(stream));
     }
     Ok(())
+}
+
+fn send(address: SocketAddr) -> Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    loop {
+        // Who is refused goes on.
+        let _ = socket.send_to(&[0], address);
+        thread::sleep(INTERVAL);
+    }
+}
+
+fn listen() -> Result<()> {
+    let socket = UdpSocket::bind(("0.0.0.0", PORT))?;
+    let mut output = std::io::stdout().lock();
+    loop {
+        socket.recv_from(&mut [0])?;
+        writeln!(output, "{}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
+    }
 }
 
 fn answer(mut stream: TcpStream) {
