@@ -18,6 +18,8 @@ use crate::wait::until;
 /// Time between two messages.
 const INTERVAL: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(20);
+/// A packet of a handshake that was not seen is sent again after so long.
+const SEND_AGAIN: Duration = Duration::from_millis(500);
 /// For a connection that is let in by chance.
 const MOMENT: Duration = Duration::from_millis(200);
 /// Each flow has a port of its own.
@@ -201,17 +203,20 @@ impl Flow {
         let (near, far) = (client.run(raw), server.run(raw));
         let to = SocketAddr::new(address, 0);
         let init = sctp::Packet { source: port, destination: port, tag: u32::from(port) + 1, answers: None };
-        near.send_to(&init.bytes(), &to.into()).expect("a way");
-        let (init, client) = receive(&far, |bytes| sctp::Packet::parse(bytes).filter(|init| init.destination == port));
+        let send = |socket: &Socket, bytes: &[u8], to: SocketAddr| {
+            socket.send_to(bytes, &to.into()).expect("a way");
+        };
+        let wanted = |bytes: &[u8]| sctp::Packet::parse(bytes).filter(|init| init.destination == port);
+        let (init, client) = receive(&far, wanted, || send(&near, &init.bytes(), to));
         let (to_server, to_client) = (to, SocketAddr::new(client, 0));
         let answer = init.answer();
-        far.send_to(&answer.bytes(), &to_client.into()).expect("a way");
+        let wanted = |bytes: &[u8]| sctp::Packet::parse(bytes).filter(|answer| answer.answers == Some(init.tag));
+        receive(&near, wanted, || send(&far, &answer.bytes(), to_client));
         let wanted = |content| move |bytes: &[u8]| Content::parse(bytes, port).filter(|seen| *seen == content);
-        receive(&near, |bytes| sctp::Packet::parse(bytes).filter(|answer| answer.answers == Some(init.tag)));
-        near.send_to(&Content::CookieEcho.bytes([port; 2], answer.tag), &to_server.into()).expect("a way");
-        receive(&far, wanted(Content::CookieEcho));
-        far.send_to(&Content::CookieAck.bytes([port; 2], init.tag), &to_client.into()).expect("a way");
-        receive(&near, wanted(Content::CookieAck));
+        let echo = Content::CookieEcho.bytes([port; 2], answer.tag);
+        receive(&far, wanted(Content::CookieEcho), || send(&near, &echo, to_server));
+        let ack = Content::CookieAck.bytes([port; 2], init.tag);
+        receive(&near, wanted(Content::CookieAck), || send(&far, &ack, to_client));
         let talk = move |socket: &Socket, to: SocketAddr, tag, shared: &Shared, arrivals: &Mutex<Arrivals>| {
             while !shared.is_over() {
                 while let Some((bytes, _)) = receive_raw(socket) {
@@ -280,9 +285,16 @@ impl Drop for Flow {
     }
 }
 
-/// The next packet that is wanted, with where it came from.
-fn receive<T>(socket: &Socket, wanted: impl Fn(&[u8]) -> Option<T>) -> (T, IpAddr) {
-    let next = || receive_raw(socket).and_then(|(bytes, from)| Some((wanted(&bytes)?, from)));
+/// The next packet that is wanted, with where it came from. It is sent again and again until it is there, as the protocol's timers do.
+fn receive<T>(socket: &Socket, wanted: impl Fn(&[u8]) -> Option<T>, send: impl Fn()) -> (T, IpAddr) {
+    let mut sent: Option<Instant> = None;
+    let next = || {
+        if sent.is_none_or(|at| at.elapsed() > SEND_AGAIN) {
+            send();
+            sent = Some(Instant::now());
+        }
+        receive_raw(socket).and_then(|(bytes, from)| Some((wanted(&bytes)?, from)))
+    };
     until("a packet of the handshake", LIMIT, next).expect("an association")
 }
 

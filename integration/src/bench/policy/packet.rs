@@ -95,6 +95,6 @@ fn policy(server: &str, count: usize, peers: usize, number: usize) -> Value {
     }
     json!({
         "podSelector": {"matchLabels": {"server": server}},
-        "ingress": [{"from": [{"podSelector": from}], "ports": [{"port": super::worker::PORT}]}],
+        "ingress": [{"from": [{"podSelector": from}], "ports": [{"port": super::worker::PORT, "endPort": super::worker::PORT + 1}]}],
     })
 }

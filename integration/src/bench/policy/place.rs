@@ -8,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lab::{Iptables, Lab};
 
+const CLIENT_CORE: &str = "0";
+const SERVER_CORE: &str = "1";
+
 /// A network namespace by its name in a lab.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -33,8 +36,15 @@ impl<'a> Place<'a> {
 
     fn worker(self, arguments: &[&str]) -> Result<Command> {
         let program = std::env::current_exe().context("this program's file")?;
-        let mut command = self.lab.command("ip");
-        command.args(["netns", "exec", self.name]).arg(program).arg("worker").args(arguments).stdin(Stdio::null());
+        // Where the two ends of a connection run decides more than anything that is measured: always on the same cores.
+        let core = if matches!(arguments, ["serve" | "listen", ..]) { SERVER_CORE } else { CLIENT_CORE };
+        let mut command = self.lab.command("taskset");
+        command
+            .args(["-c", core, "ip", "netns", "exec", self.name])
+            .arg(program)
+            .arg("worker")
+            .args(arguments)
+            .stdin(Stdio::null());
         Ok(command)
     }
 
