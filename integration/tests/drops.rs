@@ -47,6 +47,8 @@ impl Scene {
             json!({"podSelector": app("server"), "ingress": [{"from": [{"podSelector": app("friend")}]}]}),
         );
         policy("sealed", json!({"podSelector": app("mute"), "policyTypes": ["Egress"]}));
+        // What is sent before is no dropped packet.
+        let _ = lab.minipod(&["policy", "wait", "friends", "sealed"]).expect_success();
         Self { lab, server, friend, stranger, mute }
     }
 
