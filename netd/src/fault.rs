@@ -4,7 +4,8 @@
 //! SIGKILL. As long as the file is there, what the kernel is asked in one call is taken apart into its smallest changes, each of
 //! which is an operation: a table of one family, a jump, an element of a set.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::thread;
@@ -38,15 +39,22 @@ impl<K> Breakable<K> {
         let left = fs::read_to_string(&self.file).ok().and_then(|text| text.trim().parse::<u64>().ok());
         match left {
             None => {}
+            // Whoever removes the file has it: the test, which then knows that nothing ends any more, or this operation.
             Some(0 | 1) => {
-                let _ = fs::remove_file(&self.file);
+                if fs::remove_file(&self.file).is_err() {
+                    return;
+                }
                 let own = i32::try_from(std::process::id()).ok().and_then(|pid| PidFd::open(pid).ok().flatten());
                 let _ = own.map(|own| own.signal(Signal::SIGKILL));
                 loop {
                     thread::park();
                 }
             }
-            Some(left) => drop(fs::write(&self.file, (left - 1).to_string())),
+            Some(left) => {
+                // Not created again where the test has just removed it.
+                let file = OpenOptions::new().write(true).truncate(true).open(&self.file);
+                let _ = file.and_then(|mut file| write!(file, "{}", left - 1));
+            }
         }
     }
 }

@@ -22,9 +22,9 @@ pub(crate) fn arm(lab: &Lab, operation: u32) {
     fs::write(file(lab, "fault"), operation.to_string()).expect("the node's run directory");
 }
 
-/// It is not to end any more.
-pub(crate) fn disarm(lab: &Lab) {
-    let _ = fs::remove_file(file(lab, "fault"));
+/// It is not to end any more. `false`: it has met its end, or is about to.
+pub(crate) fn disarm(lab: &Lab) -> bool {
+    fs::remove_file(file(lab, "fault")).is_ok()
 }
 
 /// The daemon's process, as the lab counts.

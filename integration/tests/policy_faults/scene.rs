@@ -136,21 +136,21 @@ impl Scene {
             node::arm(&self.lab, operation);
         }
         (change.make)(&self.lab);
-        let is_killed = until(&name, LIMIT, || {
-            if node::is_dead(&self.lab) {
-                return Some(true);
-            }
-            ((change.is_done)(&self.lab) && self.is_installed(change.passes)).then_some(false)
-        });
-        let is_killed = is_killed.unwrap_or_else(|error| unreachable!("{error}\n{}", self.lab.node_log()));
-        node::disarm(&self.lab);
-        assert!(!is_killed || fault.is_some(), "{name}: the daemon has ended by itself");
+        until(&name, LIMIT, || {
+            let is_over = node::is_dead(&self.lab) || (change.is_done)(&self.lab) && self.is_installed(change.passes);
+            is_over.then_some(())
+        })
+        .unwrap_or_else(|error| unreachable!("{error}\n{}", self.lab.node_log()));
+        // What a change leaves to be cleaned up goes on after it is in force: the end may come only now.
+        let is_killed = fault.is_some() && !node::disarm(&self.lab);
+        assert!(is_killed || !node::is_dead(&self.lab), "{name}: the daemon has ended by itself");
         if is_killed {
+            until("the daemon to be dead", LIMIT, || node::is_dead(&self.lab).then_some(())).expect("dead");
             self.lie_dead();
             if twice {
                 node::arm(&self.lab, fault.unwrap_or(1));
                 let _ = self.lab.minipod(&["node", "start"]);
-                node::disarm(&self.lab);
+                let _ = node::disarm(&self.lab);
             }
             self.lab.start_node().expect("a new daemon");
         }
@@ -168,7 +168,7 @@ impl Scene {
         node::arm(&self.lab, operation);
         let words = [&["node", "start"], start.options].concat();
         let is_killed = !self.lab.minipod(&words).succeeded();
-        node::disarm(&self.lab);
+        let _ = node::disarm(&self.lab);
         if is_killed {
             assert!(node::is_dead(&self.lab), "{name}: {}", self.lab.node_log());
             self.lie_dead();
