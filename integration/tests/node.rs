@@ -73,6 +73,22 @@ fn a_reboot_leaves_nothing_of_the_old_boot_and_pods_run_again() {
 }
 
 #[test]
+fn a_node_makes_no_tables_of_the_iptables_that_it_does_not_use() {
+    for (used, other) in [(Iptables::Nft, Iptables::Legacy), (Iptables::Legacy, Iptables::Nft)] {
+        let lab = Lab::started("n1", used).expect("a lab");
+        lab.pod("web", "app=web");
+        // Without `-t` they print the tables that are there, and make none.
+        let tables = |variant: Iptables| {
+            let print =
+                format!("for f in iptables ip6tables; do $f-{}-save | grep '^\\*' || true; done", variant.as_str());
+            lab.shell(&print).expect_success()
+        };
+        assert!(tables(used).contains("*mangle"), "with {used:?}:\n{}", tables(used));
+        assert_eq!(tables(other), "", "with {used:?}");
+    }
+}
+
+#[test]
 fn a_node_and_a_dns_service_that_somebody_deletes_come_back_as_they_were() {
     let lab = Lab::started("n1", Iptables::Nft).expect("a lab");
     let node = ["get", "node", "n1", "-o", "jsonpath={.spec.podCIDRs} {.status.conditions[0].status}"];

@@ -92,9 +92,6 @@ impl Kernel for LinuxKernel {
         for family in IpFamily::ALL.into_iter().filter(|family| self.rules.supports(*family)) {
             read_save(family, &self.rules.save_all(family)?, &mut observed);
         }
-        for key in observed.chains.keys() {
-            self.generations.include(key.table);
-        }
         for (header, elements) in self.sets.dump(SET_PREFIX)? {
             let Some(name) = SetName::parse(&header.name) else { continue };
             observed.sets.insert(name, observed_set(&header, &elements));
@@ -136,9 +133,6 @@ impl Kernel for LinuxKernel {
     }
 
     fn restore(&mut self, tables: &[TableRestore]) -> Result<(), KernelError> {
-        for table in tables {
-            self.generations.include(table.table);
-        }
         let text = |family| -> String {
             let of_family = tables.iter().filter(|table| table.family == family);
             of_family.map(|t| restore_text(family, t.table, &t.replace, &t.delete)).collect()

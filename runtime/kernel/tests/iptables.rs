@@ -111,3 +111,15 @@ fn a_rule_that_is_replaced_by_one_as_long_is_noticed_and_a_packet_is_not() {
         assert_ne!(generations.observe(), before, "{program}");
     });
 }
+
+#[test]
+fn looking_for_changed_rules_makes_no_table() {
+    each(|tool, family| {
+        let mut generations = Generations::open(tool.variant());
+        let before = generations.observe();
+        assert!(before.is_some());
+        assert_eq!(tool.save_all(family).expect("save"), "", "{}", tool.variant());
+        tool.restore(family, "*filter\n:MP-A - [0:0]\nCOMMIT\n").expect("restore");
+        assert_ne!(generations.observe(), before, "{}: a table that came later counts too", tool.variant());
+    });
+}

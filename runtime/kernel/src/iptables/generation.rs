@@ -1,9 +1,9 @@
 //! Whether rules may have changed since they were last looked at, without a program that prints them: nftables counts its transactions;
 //! of the older `ip_tables` the rules themselves are fetched, a millisecond for some thousands of them, and compared by a hash.
 //!
-//! Ownership: bound for life to the network namespace of the thread that opened it.
+//! Ownership: bound for life to the network namespace of the thread that opened it; who asks must be in the same one.
 
-use std::collections::BTreeSet;
+use std::fs;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::ops::Range;
@@ -40,15 +40,9 @@ const ENTRIES_HEAD: usize = 40;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation(Vec<u8>);
 
-/// The tables that are asked for from the start.
-const USUAL: [Table; 4] = [Table::Raw, Table::Mangle, Table::Nat, Table::Filter];
-
 /// Asks for the generation.
 #[derive(Debug)]
-pub struct Generations {
-    source: Source,
-    tables: BTreeSet<Table>,
-}
+pub struct Generations(Source);
 
 #[derive(Debug)]
 enum Source {
@@ -62,33 +56,21 @@ impl Generations {
     /// Opens what the variant's kernel side answers on.
     #[must_use]
     pub fn open(variant: Variant) -> Self {
-        let source = match variant {
+        Self(match variant {
             Variant::Nft => {
                 Socket::open(NETLINK_NETFILTER).map_or(Source::None, |socket| Source::Nft(Box::new(socket)))
             }
             Variant::Legacy => {
                 Source::Legacy(IpFamily::ALL.into_iter().filter_map(|f| Some((f, raw_socket(f).ok()?))).collect())
             }
-        };
-        Self { source, tables: USUAL.into() }
-    }
-
-    /// Asks for this table too from now on. To ask `ip_tables` for a table makes it, and packets pass it: one that few hosts have is
-    /// asked for only once it is known to be there.
-    pub fn include(&mut self, table: Table) {
-        self.tables.insert(table);
+        })
     }
 
     /// The generation now; `None` where the kernel does not say: then only reading the rules tells.
     pub fn observe(&mut self) -> Option<Generation> {
-        match &mut self.source {
+        match &mut self.0 {
             Source::Nft(socket) => transactions(socket),
-            Source::Legacy(sockets) => {
-                let tables = &self.tables;
-                let all =
-                    sockets.iter().flat_map(|(family, socket)| tables.iter().map(|t| content(*family, socket, *t)));
-                Some(Generation(all.flatten().flatten().collect()))
-            }
+            Source::Legacy(sockets) => contents(sockets).ok(),
             Source::None => None,
         }
     }
@@ -108,8 +90,31 @@ fn raw_socket(family: IpFamily) -> nix::Result<OwnedFd> {
     socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
 }
 
-/// A hash of a table's rules without their counters. A table that is not there yet is made by the kernel, as by every program that asks
-/// for it.
+fn contents(sockets: &[(IpFamily, OwnedFd)]) -> io::Result<Generation> {
+    let mut all = Vec::new();
+    for (family, socket) in sockets {
+        for table in tables(*family)? {
+            all.extend(content(*family, socket, table)?);
+        }
+    }
+    Ok(Generation(all))
+}
+
+/// The tables that are there. To ask for another one would make it, and every packet would pass its empty chains from then on.
+fn tables(family: IpFamily) -> io::Result<Vec<Table>> {
+    let path = match family {
+        IpFamily::V4 => "/proc/thread-self/net/ip_tables_names",
+        IpFamily::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    let names = match fs::read_to_string(path) {
+        // Nobody has needed `ip_tables` on this host.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        names => names?,
+    };
+    Ok(Table::ALL.into_iter().filter(|table| names.lines().any(|name| name == table.as_str())).collect())
+}
+
+/// A hash of a table's rules without their counters.
 fn content(family: IpFamily, socket: &OwnedFd, table: Table) -> io::Result<[u8; 8]> {
     let mut info = named(table, INFO_LEN);
     ask(family, socket, GET_INFO, &mut info)?;
