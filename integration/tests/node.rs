@@ -51,7 +51,7 @@ fn a_reboot_leaves_nothing_of_the_old_boot_and_pods_run_again() {
         for link in $(ip -o link | grep -o 'mpod[0-9a-f]*'); do ip link del $link; done
         for f in iptables ip6tables; do for t in raw mangle nat filter; do $f-nft -t $t -F; $f-nft -t $t -X; done; done
         ipset destroy
-        ip route flush proto 109; ip -6 route flush proto 109; ip rule del pref 32109; ip -6 rule del pref 32109
+        ip link del minipod-svc; ip route flush proto 109; ip -6 route flush proto 109
         cat /proc/sys/kernel/random/uuid > /run/boot-id
         mount --bind /run/boot-id /proc/sys/kernel/random/boot_id";
     let _ = lab.shell(forget).expect_success();
@@ -86,6 +86,30 @@ fn a_node_makes_no_tables_of_the_iptables_that_it_does_not_use() {
         assert!(tables(used).contains("*mangle"), "with {used:?}:\n{}", tables(used));
         assert_eq!(tables(other), "", "with {used:?}");
     }
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_connections_at_once_and_no_routing_rule_is_made() {
+    let lab = Lab::new("n1", Iptables::Nft).expect("a lab");
+    let rules = || lab.shell("ip rule; ip -6 rule").expect_success();
+    let before = rules();
+    lab.start_node().expect("a node");
+    lab.pod("web", "app=web");
+    lab.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: nobody}, spec: {ipFamilyPolicy: RequireDualStack, ports: [{port: 80}], \
+         selector: {app: nobody}}}",
+    );
+    let addresses = lab.minipod(&["get", "service", "nobody", "-o", "jsonpath={.spec.clusterIPs[*]}"]).expect_success();
+    let addresses: Vec<&str> = addresses.split_whitespace().collect();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    for address in addresses {
+        let dial = ["tcp", "connect", "-T", "2", address, "80"];
+        let of_node = lab.shell(&format!("minipod-hello {}", dial.join(" ")));
+        for said in [lab.exec("web", &dial), of_node] {
+            assert!(!said.succeeded() && said.stderr.contains("Connection refused"), "{address}: {said}");
+        }
+    }
+    assert_eq!(rules(), before);
 }
 
 #[test]

@@ -163,6 +163,11 @@ fn routes_and_links_that_others_take_away_are_back_before_the_periodic_look() {
         until("the pod's route", LIMIT, || lab.shell(&route).succeeded().then_some(())).expect("repaired");
     }
     assert!(begin.elapsed() < Duration::from_secs(10), "repaired after {:?}", begin.elapsed());
+    for damage in ["ip link set dev minipod-svc down", "ip link del dev minipod-svc"] {
+        let _ = lab.shell(damage).expect_success();
+        let routes = "ip route show dev minipod-svc | grep . && ip -6 route show dev minipod-svc | grep fd00";
+        until("the services' routes", LIMIT, || lab.shell(routes).succeeded().then_some(())).expect("repaired");
+    }
     let off = "ip link set dev $(ip -o link | grep -o 'mpod[0-9a-f]*') down";
     let _ = lab.shell(off).expect_success();
     let ask = format!("minipod-hello wget -qO- --timeout=2 http://{address}:8080");

@@ -1,25 +1,19 @@
-//! Which routes and routing rules this node must have, and whether a range collides with one that is there. Pure.
+//! Which routes this node must have, and whether a range collides with one that is there. Pure.
 //!
 //! Every route of ours carries protocol number 109. Beneath the host routes of the pods lie routes that refuse: what is sent to a
-//! pod or service that does not exist is refused at once instead of leaving by the default route.
+//! pod that does not exist is refused at once instead of leaving by the default route.
 //!
-//! A service address is translated in `nat OUTPUT` when the node itself dials it, but the kernel looks for a route before that. The
-//! refusing route would end the attempt, and so would a host without a default route. Therefore a routing rule sends what this host
-//! itself sends to the service range into a table of its own, where the range leads to the loopback device; after the translation
-//! the kernel looks again. Forwarded packets never meet that table.
+//! A service address is translated in `nat OUTPUT` when the node itself dials it, but the kernel looks for a route before that. A
+//! refusing route would end the attempt, and so would a host without a default route. Therefore the service ranges lead to an interface
+//! with nobody behind it; after the translation the kernel looks again. What is not translated, of the node or of a pod, comes by that
+//! route as far as the filter table, whose rules refuse it.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use minipod_kernel::netlink::{Link, MAIN_TABLE, Route, RouteKind, Rule};
+use minipod_kernel::netlink::{Link, MAIN_TABLE, Route, RouteKind};
 use minipod_model::IpFamily;
 use minipod_model::defaults::ROUTE_PROTOCOL;
-
-/// The table that leads what the node itself sends to services to the loopback device.
-pub const SERVICE_TABLE: u32 = 10_909;
-
-/// Before the main table (32766) and before the rules that VPN programs put right in front of it.
-const SERVICE_RULE_PRIORITY: u32 = 32_109;
 
 /// The loopback device has this number in every namespace.
 pub const LOOPBACK: u32 = 1;
@@ -65,17 +59,13 @@ pub struct Overlap {
     pub flag: &'static str,
 }
 
-/// The routes that must be there.
+/// The routes that must be there; those of the services lead to the link `services`.
 #[must_use]
-pub fn compile_routes(ranges: &Ranges, pods: &[PodRoute], mtu: u32) -> Vec<Route> {
-    let refused = ranges.node.iter().chain(&ranges.cluster).chain(&ranges.services);
+pub fn compile_routes(ranges: &Ranges, pods: &[PodRoute], services: u32, mtu: u32) -> Vec<Route> {
+    let refused = ranges.node.iter().chain(&ranges.cluster);
     let mut routes: Vec<Route> = refused.map(|range| normal(Route::unreachable(*range, ROUTE_PROTOCOL))).collect();
-    routes.extend(
-        ranges
-            .services
-            .iter()
-            .map(|range| normal(Route::to_link(*range, LOOPBACK, ROUTE_PROTOCOL).in_table(SERVICE_TABLE)).mtu(mtu)),
-    );
+    let to_services = |range: &IpNet| normal(Route::to_link(*range, services, ROUTE_PROTOCOL)).mtu(mtu);
+    routes.extend(ranges.services.iter().map(to_services));
     routes.extend(pods.iter().map(|pod| pod_route(*pod)));
     routes.sort();
     routes.dedup();
@@ -88,28 +78,16 @@ pub fn pod_route(pod: PodRoute) -> Route {
     normal(Route::to_link(pod.address.into(), pod.link, ROUTE_PROTOCOL))
 }
 
-/// The routing rules that must be there.
-#[must_use]
-pub fn compile_rules(ranges: &Ranges) -> Vec<Rule> {
-    let rule = |destination: &IpNet| Rule {
-        destination: *destination,
-        table: SERVICE_TABLE,
-        priority: SERVICE_RULE_PRIORITY,
-        protocol: ROUTE_PROTOCOL,
-    };
-    ranges.services.iter().map(rule).collect()
-}
-
 /// What has to change.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Change<T> {
+pub struct Change {
     /// missing
-    pub add: Vec<T>,
+    pub add: Vec<Route>,
     /// ours and no longer wanted
-    pub remove: Vec<T>,
+    pub remove: Vec<Route>,
 }
 
-impl<T> Change<T> {
+impl Change {
     /// Whether everything is as it must be.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -119,21 +97,11 @@ impl<T> Change<T> {
 
 /// Compares routes; those of others are not looked at.
 #[must_use]
-pub fn diff_routes(wanted: &[Route], present: &[Route]) -> Change<Route> {
+pub fn diff_routes(wanted: &[Route], present: &[Route]) -> Change {
     let ours: Vec<&Route> = present.iter().filter(|route| route.protocol == ROUTE_PROTOCOL).collect();
     Change {
         add: wanted.iter().filter(|route| !ours.iter().any(|other| same(route, other))).cloned().collect(),
         remove: ours.into_iter().filter(|route| !wanted.iter().any(|other| same(other, route))).cloned().collect(),
-    }
-}
-
-/// Compares routing rules; those of others are not looked at.
-#[must_use]
-pub fn diff_rules(wanted: &[Rule], present: &[Rule]) -> Change<Rule> {
-    let ours: Vec<&Rule> = present.iter().filter(|rule| rule.protocol == ROUTE_PROTOCOL).collect();
-    Change {
-        add: wanted.iter().filter(|rule| !ours.contains(rule)).cloned().collect(),
-        remove: ours.into_iter().filter(|rule| !wanted.contains(rule)).cloned().collect(),
     }
 }
 
@@ -194,7 +162,7 @@ mod tests {
     use ipnet::IpNet;
     use minipod_kernel::netlink::{Link, Route, RouteKind};
 
-    use super::{PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules};
+    use super::{PodRoute, Ranges, check_overlap, compile_routes, diff_routes};
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a network")
@@ -211,8 +179,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_added_and_what_is_stale_removed() {
         let pod = |text: &str, link| PodRoute { address: text.parse().expect("an address"), link };
-        let before = compile_routes(&ranges(), &[pod("10.244.0.2", 7)], 1500);
-        let after = compile_routes(&ranges(), &[pod("10.244.0.3", 8), pod("fd00:10:244::3", 8)], 1500);
+        let before = compile_routes(&ranges(), &[pod("10.244.0.2", 7)], 3, 1500);
+        let after = compile_routes(&ranges(), &[pod("10.244.0.3", 8), pod("fd00:10:244::3", 8)], 3, 1500);
         assert!(diff_routes(&before, &before).is_empty());
         let change = diff_routes(&after, &before);
         let texts = |routes: &[Route]| routes.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -224,22 +192,12 @@ mod tests {
 
     #[test]
     fn a_refusing_ipv6_route_is_recognised_as_the_kernel_lists_it() {
-        let wanted = compile_routes(&ranges(), &[], 1500);
+        let wanted = compile_routes(&ranges(), &[], 3, 1500);
         let mut listed = wanted.clone();
         for route in listed.iter_mut().filter(|r| r.kind == RouteKind::Unreachable && r.destination.addr().is_ipv6()) {
             route.link = Some(1);
         }
         assert!(diff_routes(&wanted, &listed).is_empty());
-    }
-
-    #[test]
-    fn rules_are_compared_by_all_they_say() {
-        let wanted = compile_rules(&ranges());
-        assert!(diff_rules(&wanted, &wanted).is_empty());
-        let mut other = wanted.clone();
-        other[0].priority += 1;
-        let change = diff_rules(&wanted, &other);
-        assert_eq!((change.add.len(), change.remove.len()), (1, 1));
     }
 
     #[test]

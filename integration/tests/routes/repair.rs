@@ -53,9 +53,10 @@ fn what_leads_to_other_nodes_is_repaired_follows_their_objects_and_leaves_nothin
         let _ = lab.shell(damage).expect_success();
         becomes(lab, &format!("repair after `{damage}`"), &whole);
     }
-    // The device follows the uplink.
+    // The device follows the uplink, and so do the routes of services.
     let _ = lab.shell("ip link set up0 mtu 1400").expect_success();
-    becomes(lab, "the uplink's MTU", &whole.replace("mtu 1450", "mtu 1350"));
+    let narrower = whole.replace("mtu 1450", "mtu 1350").replace("mtu 1500", "mtu 1400");
+    becomes(lab, "the uplink's MTU", &narrower);
     let _ = lab.shell("ip link set up0 mtu 1500").expect_success();
     becomes(lab, "the uplink's MTU", &whole);
     // A daemon that comes back finds everything as it must be, and changes nothing.

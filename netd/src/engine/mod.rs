@@ -412,7 +412,7 @@ impl Engine {
         self.next_glance = end + ((end - begin) * SHARE).clamp(GLANCE, GLANCE_AT_LATEST);
     }
 
-    /// Looks at links, routes, routing rules and addresses.
+    /// Looks at links, routes and addresses.
     fn look_at_network(&mut self) {
         self.restore_vanished();
         match self.attacher.repair_links() {

@@ -20,17 +20,17 @@ const DROP_INS: [DropIn; 3] = [
     DropIn {
         reader: "run/NetworkManager",
         path: "run/NetworkManager/conf.d/minipod.conf",
-        contents: "# Written by minipod.\n[keyfile]\nunmanaged-devices+=interface-name:mpod*;interface-name:minipod-vxlan\n",
+        contents: "# Written by minipod.\n[keyfile]\nunmanaged-devices+=interface-name:mpod*;interface-name:minipod-vxlan;interface-name:minipod-svc\n",
     },
     DropIn {
         reader: "run/systemd/netif",
         path: "run/systemd/network/05-minipod.network",
-        contents: "# Written by minipod.\n[Match]\nName=mpod* minipod-vxlan\n\n[Link]\nUnmanaged=yes\n",
+        contents: "# Written by minipod.\n[Match]\nName=mpod* minipod-vxlan minipod-svc\n\n[Link]\nUnmanaged=yes\n",
     },
     DropIn {
         reader: "run/systemd/netif",
         path: "run/systemd/networkd.conf.d/minipod.conf",
-        contents: "# Written by minipod.\n[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n",
+        contents: "# Written by minipod.\n[Network]\nManageForeignRoutes=no\n",
     },
 ];
 
@@ -64,7 +64,7 @@ fn write(path: &Path, contents: &str) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use minipod_model::link::VXLAN_LINK;
+    use minipod_model::link::{SERVICE_LINK, VXLAN_LINK};
 
     use super::{ensure, remove};
 
@@ -77,7 +77,8 @@ mod tests {
         ensure(root.path()).expect("told");
         ensure(root.path()).expect("told already");
         let network = root.path().join("run/systemd/network/05-minipod.network");
-        assert!(fs::read_to_string(&network).expect("written").contains(&format!("Name=mpod* {VXLAN_LINK}\n")));
+        let names = format!("Name=mpod* {VXLAN_LINK} {SERVICE_LINK}\n");
+        assert!(fs::read_to_string(&network).expect("written").contains(&names));
         assert!(!root.path().join("run/NetworkManager").exists());
         remove(root.path()).expect("removed");
         remove(root.path()).expect("removed already");

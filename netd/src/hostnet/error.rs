@@ -40,6 +40,14 @@ pub enum HostNetError {
         #[source]
         source: RtnlError,
     },
+    /// A kernel without the kind of link that services need.
+    #[error(
+        "this kernel has no bridges, and the interface `{link}`, to which the routes of services lead, is one; load the kernel module bridge"
+    )]
+    NoBridge {
+        /// its name
+        link: &'static str,
+    },
     /// A link that somebody deleted as soon as it was made.
     #[error("interface `{link}` is gone again as soon as it was made; is there a program that deletes it?")]
     Vanished {

@@ -1,14 +1,15 @@
 //! The node's own network: families, forwarding, the routes beneath the pods' routes, the cluster DNS address.
 //!
 //! Model: [`HostNet::open`] judges the ranges; [`Forwarding`] makes the host a router once the rules are there; [`HostNet::ensure`] makes routes and addresses what they must
-//! be, as often as it is called, and says what it repaired; [`remove_all`] puts everything back. Ownership: routes and rules with protocol
-//! 109, addresses that it gave the loopback device, settings in its journal. Threads: one caller, in the node's network namespace.
+//! be, as often as it is called, and says what it repaired; [`remove_all`] puts everything back. Ownership: routes with protocol 109, the
+//! interface for services, addresses that it gave the loopback device, settings in its journal. Threads: one caller, in the node's network namespace.
 
 mod dropins;
 mod error;
 mod forwarding;
 mod own_addresses;
 mod reset;
+mod services;
 mod vxlan;
 mod watch;
 
@@ -19,7 +20,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use minipod_kernel::netlink::{Link, LinkAddress, Request, Route, RouteKind, Rtnl};
 use minipod_model::defaults::ROUTE_PROTOCOL;
-use minipod_model::link::VXLAN_LINK;
+use minipod_model::link::{SERVICE_LINK, VXLAN_LINK};
 use minipod_model::{IpFamily, LinkName};
 
 pub use error::HostNetError;
@@ -29,9 +30,7 @@ pub use watch::watch_changes;
 
 use crate::links::{SETTLE, compute_mtu};
 use crate::nodes::{Hop, Hops, Network, Vxlan};
-use crate::routes::{
-    LOOPBACK, PodRoute, Ranges, check_overlap, compile_routes, compile_rules, diff_routes, diff_rules,
-};
+use crate::routes::{LOOPBACK, PodRoute, Ranges, check_overlap, compile_routes, diff_routes};
 use own_addresses::OwnFile;
 
 /// Settings that were changed, in `STATE_DIR`.
@@ -56,7 +55,7 @@ pub struct HostNet {
 /// What [`HostNet::ensure`] had to do.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Repaired {
-    /// routes, rules, and what belongs to the VXLAN device, that were missing
+    /// routes, the interface for services, and what belongs to the VXLAN device, that were missing
     pub added: Vec<String>,
     /// such of ours that nobody needs any more
     pub removed: Vec<String>,
@@ -152,12 +151,13 @@ impl HostNet {
         self.network.as_ref()?.vxlan.as_ref()
     }
 
-    /// Makes routes, rules, the VXLAN device and the loopback device's addresses what they must be for these pods.
+    /// Makes routes, the interface for services, the VXLAN device and the loopback device's addresses what they must be for these pods.
     ///
     /// # Errors
-    /// The first refusal; the rest was tried.
+    /// The first refusal; the rest was tried, unless the interface for services cannot be made.
     pub fn ensure(&mut self, pods: &[PodRoute]) -> Result<Repaired, HostNetError> {
         let mut repaired = Repaired::default();
+        let services = services::ensure(&mut self.rtnl, &self.families, &mut repaired)?;
         // Where the device cannot be made everything else is done nevertheless.
         let (device, failed) = match self.ensure_vxlan(&mut repaired) {
             Ok(device) => (device, None),
@@ -174,7 +174,7 @@ impl HostNet {
         // A pod whose link is gone has no route; its attachment is released by whoever made it.
         let reachable: Vec<PodRoute> =
             pods.iter().filter(|pod| links.iter().any(|link| link.index == pod.link)).copied().collect();
-        self.ensure_routes(&mut repaired, &reachable, device, &present)?;
+        self.ensure_routes(&mut repaired, &reachable, services, device, &present)?;
         failed.map_or(Ok(repaired), Err)
     }
 
@@ -208,30 +208,22 @@ impl HostNet {
         &mut self,
         repaired: &mut Repaired,
         pods: &[PodRoute],
+        services: u32,
         device: Option<u32>,
         present: &[Route],
     ) -> Result<(), HostNetError> {
-        let mut wanted = compile_routes(&self.ranges, pods, self.mtu);
+        let mut wanted = compile_routes(&self.ranges, pods, services, self.mtu);
         wanted.extend(self.network.iter().flat_map(|network| network.routes(device)));
         let mut routes = diff_routes(&wanted, present);
         if self.network.is_none() {
             // Of ours only those to other nodes have a next hop.
             routes.remove.retain(|route| route.via.is_none());
         }
-        let mut listed = Vec::new();
-        for family in IpFamily::ALL {
-            listed.extend(self.rtnl.rules(family).map_err(HostNetError::List)?);
-        }
-        let rules = diff_rules(&compile_rules(&self.ranges), &listed);
         // What is stale goes first where it stands in the way: two IPv4 routes differ by more than their destination, or not at all.
-        let requests = routes.remove.iter().map(Request::remove_route);
-        let requests = requests.chain(routes.add.iter().map(Request::replace_route));
-        let requests = requests.chain(rules.remove.iter().map(Request::remove_rule));
-        let requests: Vec<Request> = requests.chain(rules.add.iter().map(Request::add_rule)).collect();
+        let remove = routes.remove.iter().map(Request::remove_route);
+        let requests = remove.chain(routes.add.iter().map(Request::replace_route)).collect();
         repaired.added.extend(routes.add.iter().map(ToString::to_string));
-        repaired.added.extend(rules.add.iter().map(|rule| format!("rule to {}", rule.destination)));
         repaired.removed.extend(routes.remove.iter().map(ToString::to_string));
-        repaired.removed.extend(rules.remove.iter().map(|rule| format!("rule to {}", rule.destination)));
         self.rtnl.send(requests).map_err(|source| HostNetError::Change { what: "set the node's routes", source })
     }
 }
@@ -239,7 +231,7 @@ impl HostNet {
 /// How packets leave by a route; `None` where it leads to this host itself, to pods, or nowhere.
 fn hop(route: &Route, links: &[Link]) -> Option<Hop> {
     let link = links.iter().find(|link| route.link == Some(link.index))?;
-    let is_ours = link.name == VXLAN_LINK || LinkName::parse(&link.name).is_some();
+    let is_ours = [VXLAN_LINK, SERVICE_LINK].contains(&link.name.as_str()) || LinkName::parse(&link.name).is_some();
     let leaves = route.kind == RouteKind::Unicast && !link.loopback && !is_ours;
     // What a default route without a next hop leads to is at the far end of a tunnel or dial-up link, not known to be on it.
     let on_link = route.via.is_none() && route.destination.prefix_len() > 0;

@@ -5,7 +5,7 @@ use std::path::Path;
 use minipod_kernel::netlink::{Link, Request, Rtnl};
 use minipod_kernel::sysctl::Journal;
 use minipod_model::defaults::ROUTE_PROTOCOL;
-use minipod_model::link::VXLAN_LINK;
+use minipod_model::link::{SERVICE_LINK, VXLAN_LINK};
 use minipod_model::{IpFamily, LinkName};
 
 use super::own_addresses::{OwnFile, is_ours};
@@ -16,9 +16,9 @@ use super::{ADDRESSES_FILE, HostNetError, JOURNAL_FILE, dropins};
 pub struct Removed {
     /// interfaces of pods
     pub links: usize,
-    /// the VXLAN device
-    pub tunnels: usize,
-    /// routes and routing rules
+    /// the VXLAN device and the interface for services
+    pub node_links: usize,
+    /// routes
     pub routes: usize,
     /// addresses of the loopback device
     pub addresses: usize,
@@ -26,7 +26,7 @@ pub struct Removed {
     pub settings: usize,
 }
 
-/// Removes every link, route, rule and address of ours and gives changed settings their old values back. What is gone already is fine;
+/// Removes every link, route and address of ours and gives changed settings their old values back. What is gone already is fine;
 /// nothing that is not ours is touched. Rules and sets of the policies are removed elsewhere, before this.
 ///
 /// # Errors
@@ -35,24 +35,21 @@ pub fn remove_all(state_dir: &Path) -> Result<Removed, HostNetError> {
     let mut rtnl = Rtnl::open()?;
     let mut removed = Removed::default();
     let is_pods = |link: &&Link| LinkName::parse(&link.name).is_some();
-    let is_tunnel = |link: &&Link| link.name == VXLAN_LINK;
+    let is_nodes = |link: &&Link| [VXLAN_LINK, SERVICE_LINK].contains(&link.name.as_str());
     let present = rtnl.links().map_err(HostNetError::List)?;
-    (removed.links, removed.tunnels) =
-        (present.iter().filter(is_pods).count(), present.iter().filter(is_tunnel).count());
-    let ours = present.iter().filter(|link| is_pods(link) || is_tunnel(link));
+    (removed.links, removed.node_links) =
+        (present.iter().filter(is_pods).count(), present.iter().filter(is_nodes).count());
+    let ours = present.iter().filter(|link| is_pods(link) || is_nodes(link));
     let links: Vec<u32> = ours.map(|link| link.index).collect();
     if !links.is_empty() {
-        let failures = rtnl
-            .remove_links(&links)
-            .map_err(|source| refused("delete the pods' interfaces and the VXLAN device", source))?;
+        let what = "delete the interfaces of pods, of services and to other nodes";
+        let failures = rtnl.remove_links(&links).map_err(|source| refused(what, source))?;
         if let Some(source) = failures.into_iter().next() {
-            return Err(refused("delete the pods' interfaces and the VXLAN device", source));
+            return Err(refused(what, source));
         }
     }
     let mut requests = Vec::new();
     for family in IpFamily::ALL {
-        let rules = rtnl.rules(family).map_err(HostNetError::List)?;
-        requests.extend(rules.iter().filter(|rule| rule.protocol == ROUTE_PROTOCOL).map(Request::remove_rule));
         let routes = rtnl.routes(family).map_err(HostNetError::List)?;
         requests.extend(routes.iter().filter(|route| route.protocol == ROUTE_PROTOCOL).map(Request::remove_route));
     }

@@ -1,4 +1,4 @@
-//! Notices that others changed links, addresses, routes or routing rules: systemd-networkd, DHCP clients and people take away what is
+//! Notices that others changed links, addresses or routes: systemd-networkd, DHCP clients and people take away what is
 //! ours. What is ours is then repaired at once instead of at the next look.
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn may_concern_us(change: &NetworkChange, ranges: &Ranges) -> bool {
     match change {
         NetworkChange::Link { name, up } => !(*up && LinkName::parse(name).is_some()),
         NetworkChange::Address | NetworkChange::Lost => true,
-        NetworkChange::Route { protocol: ROUTE_PROTOCOL, present, .. } | NetworkChange::Rule { present } => !present,
+        NetworkChange::Route { protocol: ROUTE_PROTOCOL, present, .. } => !present,
         // The default route decides the MTU; a route of others inside our ranges may stand in the place of one of ours.
         NetworkChange::Route { destination, .. } => destination.prefix_len() == 0 || is_within(ranges, destination),
     }
@@ -96,14 +96,13 @@ mod tests {
         check(&link("mpod0123456789a", true), false);
         check(&route("10.244.0.2/32", 109, true), false);
         check(&route("fd00:10:244::2/128", 109, true), false);
-        check(&NetworkChange::Rule { present: true }, false);
     }
 
     #[test]
     fn what_is_taken_away_concerns_us() {
         check(&link("mpod0123456789a", false), true);
+        check(&link("minipod-svc", false), true);
         check(&route("10.244.0.2/32", 109, false), true);
-        check(&NetworkChange::Rule { present: false }, true);
         check(&NetworkChange::Address, true);
         check(&NetworkChange::Lost, true);
     }

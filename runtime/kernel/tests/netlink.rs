@@ -1,12 +1,12 @@
-//! Links, addresses, routes, neighbours and rules on the real kernel, in network namespaces of their own. Needs root.
+//! Links, addresses, routes, neighbours on the real kernel, in network namespaces of their own. Needs root.
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use minipod_kernel::netlink::{
-    AddressFlag, Forwarding, Ipv4Setting, Link, MAIN_TABLE, Mac, NetworkChange, NetworkChanges, Request, Route,
-    RouteKind, Rtnl, Rule, VethEnd, Vxlan,
+    AddressFlag, Forwarding, Ipv4Setting, Link, MAIN_TABLE, Mac, Neighbour, NetworkChange, NetworkChanges, Request,
+    Route, RouteKind, Rtnl, VethEnd, Vxlan,
 };
 use minipod_kernel::netns::NetNs;
 use minipod_kernel::sysctl::Sysctl;
@@ -189,28 +189,57 @@ fn ipv4_settings_travel_with_the_link() {
 }
 
 #[test]
-fn rules_and_addresses_are_seen() {
+fn routes_and_addresses_are_seen() {
     namespace()
         .run(|| {
             let mut rtnl = Rtnl::open().expect("netlink");
-            for destination in [net("10.96.0.0/16"), net("fd00:10:96::/112")] {
-                let family = IpFamily::of(destination.addr());
-                let rule = Rule { destination, table: 1109, priority: 32109, protocol: PROTOCOL };
-                rtnl.send(vec![Request::add_rule(&rule), Request::add_rule(&rule)]).expect("rule");
-                assert!(rtnl.rules(family).expect("rules").contains(&rule));
-                let dns = net(if destination.addr().is_ipv4() { "10.96.0.10/32" } else { "fd00:10:96::a/128" });
+            for dns in [net("10.96.0.10/32"), net("fd00:10:96::a/128")] {
+                let family = IpFamily::of(dns.addr());
                 for _ in 0..2 {
                     rtnl.send(vec![Request::add_address(1, dns, AddressFlag::NeverSource, PROTOCOL)]).expect("address");
                 }
                 let found = rtnl.addresses(Some(family)).expect("addresses");
                 assert!(found.iter().any(|a| a.net == dns && a.link == 1 && a.protocol == PROTOCOL), "{found:?}");
-                rtnl.send(vec![Request::remove_rule(&rule), Request::remove_rule(&rule)]).expect("rule");
-                assert!(!rtnl.rules(family).expect("rules").iter().any(|r| r.protocol == PROTOCOL));
             }
             let default = Route::unreachable(net("0.0.0.0/0"), PROTOCOL);
             rtnl.send(vec![Request::add_route(&default), Request::replace_route(&default)]).expect("route");
             let found = rtnl.routes(IpFamily::V4).expect("routes");
             assert!(found.contains(&Route { table: MAIN_TABLE, ..default }), "{found:?}");
+        })
+        .expect("the test");
+}
+
+#[test]
+fn what_is_sent_to_a_bridge_without_ports_is_swallowed_without_a_question() {
+    namespace()
+        .run(|| {
+            let mut rtnl = Rtnl::open().expect("netlink");
+            rtnl.send(vec![Request::add_bridge("minipod-svc")]).expect("a bridge");
+            let again = rtnl.send(vec![Request::add_bridge("minipod-svc")]).expect_err("there is one");
+            assert!(again.is_exists(), "{again}");
+            let link = rtnl.link("minipod-svc").expect("look up").expect("the link");
+            assert!(!link.up && link.kind.as_deref() == Some("bridge"), "{link:?}");
+            rtnl.send(vec![
+                Request::set_up(1),
+                Request::configure(link.index, &[], true),
+                Request::set_up(link.index),
+                Request::add_address(1, net("192.0.2.1/32"), AddressFlag::Ordinary, PROTOCOL),
+                Request::add_address(1, net("2001:db8::1/128"), AddressFlag::Ordinary, PROTOCOL),
+                Request::add_route(&Route::to_link(net("10.96.0.0/16"), link.index, PROTOCOL)),
+                Request::add_route(&Route::to_link(net("fd00:10:96::/112"), link.index, PROTOCOL)),
+            ])
+            .expect("routes");
+            let addresses = rtnl.addresses(None).expect("addresses");
+            assert!(!addresses.iter().any(|address| address.link == link.index), "{addresses:?}");
+            for (own, far) in [("192.0.2.1", "10.96.0.1"), ("2001:db8::1", "fd00:10:96::1")] {
+                rtnl.wait_until_local(own.parse().expect("an address"), Duration::from_secs(5)).expect("look up");
+                let socket = UdpSocket::bind((own, 0)).expect("a socket");
+                socket.send_to(b"x", (far, 9)).expect("it leaves");
+                let family = IpFamily::of(far.parse().expect("an address"));
+                let asked = rtnl.neighbours(family).expect("neighbours");
+                let unknown = |n: &&Neighbour| n.link == link.index && n.mac.is_none();
+                assert_eq!(asked.iter().find(unknown), None, "nobody is asked for");
+            }
         })
         .expect("the test");
 }
@@ -243,25 +272,20 @@ fn changes_are_told_as_they_come() {
     let route = |present| NetworkChange::Route { destination, protocol: PROTOCOL, present };
     let expected = [
         NetworkChange::Link { name: "lo".into(), up: true },
-        NetworkChange::Rule { present: true },
         NetworkChange::Address,
         route(true),
         route(false),
-        NetworkChange::Rule { present: false },
         NetworkChange::Link { name: "lo".into(), up: false },
     ];
     let told = async {
         let mut changes = NetworkChanges::open().expect("changes");
         let mut rtnl = Rtnl::open().expect("netlink");
-        let rule = Rule { destination: net("10.96.0.0/16"), table: 1109, priority: 32109, protocol: PROTOCOL };
         let default = Route::unreachable(destination, PROTOCOL);
         let requests = vec![
             Request::set_up(1),
-            Request::add_rule(&rule),
             Request::add_address(1, net("192.0.2.1/32"), AddressFlag::Ordinary, PROTOCOL),
             Request::add_route(&default),
             Request::remove_route(&default),
-            Request::remove_rule(&rule),
         ];
         rtnl.send(requests).expect("changed");
         let off = std::process::Command::new("ip").args(["link", "set", "dev", "lo", "down"]).status();

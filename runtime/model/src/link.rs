@@ -12,6 +12,9 @@ pub const POD_LINK_PREFIX: &str = "mpod";
 /// The interface by which packets to pods of other nodes are encapsulated, where there is one. No pod's begins like it.
 pub const VXLAN_LINK: &str = "minipod-vxlan";
 
+/// The interface to which the routes of the service ranges lead. Nobody is behind it.
+pub const SERVICE_LINK: &str = "minipod-svc";
+
 /// The name of a pod's interface on the node: `mpod` and 11 hexadecimal characters, 15 bytes, the most that the
 /// kernel takes (`IFNAMSIZ`, `include/uapi/linux/if.h`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

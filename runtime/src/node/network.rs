@@ -51,7 +51,7 @@ pub(super) fn reset(settings: &Settings, done: &mut Done) {
     match netd::reset(&settings.directories.state_dir, settings.iptables.into()) {
         Ok((rules, network)) => {
             done.count(network.links, "pod link", "pod links");
-            done.count(network.tunnels, "VXLAN device", "VXLAN devices");
+            done.count(network.node_links, "node link", "node links");
             done.count(network.routes, "route", "routes");
             done.count(network.addresses, "node address", "node addresses");
             done.count(rules.jumps, "jump", "jumps");

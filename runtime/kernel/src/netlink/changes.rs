@@ -1,4 +1,4 @@
-//! What changes in a network namespace, as the kernel tells it to everybody who listens: links, addresses, routes, routing rules.
+//! What changes in a network namespace, as the kernel tells it to everybody who listens: links, addresses, routes.
 //!
 //! Here the kernel speaks first, so this is asynchronous, unlike everything else of netlink. Ownership: bound for life to the network
 //! namespace of the thread that opened it. A message that cannot be read is left out: look at the whole state now and then, too.
@@ -18,14 +18,12 @@ use tokio::task::JoinHandle;
 
 use super::socket::NetlinkError;
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
-    MulticastGroup::Ipv4Rule,
-    MulticastGroup::Ipv6Rule,
 ];
 
 /// One change.
@@ -46,11 +44,6 @@ pub enum NetworkChange {
         destination: IpNet,
         /// who made it
         protocol: u8,
-        /// it is there
-        present: bool,
-    },
-    /// a routing rule was added or removed
-    Rule {
         /// it is there
         present: bool,
     },
@@ -107,8 +100,6 @@ fn read(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetworkChange> {
         RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => Some(NetworkChange::Address),
         RouteNetlinkMessage::NewRoute(route) => read_route(&route, true),
         RouteNetlinkMessage::DelRoute(route) => read_route(&route, false),
-        RouteNetlinkMessage::NewRule(_) => Some(NetworkChange::Rule { present: true }),
-        RouteNetlinkMessage::DelRule(_) => Some(NetworkChange::Rule { present: false }),
         _ => None,
     }
 }

@@ -15,8 +15,7 @@ pub use packets::Ipv4Setting;
 pub use route::{Request, Rtnl, RtnlError, VethEnd};
 pub use socket::{Failure, NetlinkError};
 pub use types::{
-    AddressFlag, Forwarding, Link, LinkAddress, MAIN_TABLE, Mac, Neighbour, ParseMacError, Route, RouteKind, Rule,
-    Vxlan,
+    AddressFlag, Forwarding, Link, LinkAddress, MAIN_TABLE, Mac, Neighbour, ParseMacError, Route, RouteKind, Vxlan,
 };
 
 pub(crate) use socket::Socket;

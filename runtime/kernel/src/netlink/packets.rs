@@ -15,10 +15,9 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::message::{Message, attribute, text_of, u16_at, u32_at};
-use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, RouteKind, Rule};
+use super::types::{AddressFlag, Link, LinkAddress, Mac, Neighbour, Route, RouteKind};
 use super::vxlan;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -56,11 +55,6 @@ pub(super) const NDA_DST: u16 = 1;
 pub(super) const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
 
-const FRA_DST: u16 = 1;
-const FRA_PRIORITY: u16 = 6;
-const FRA_TABLE: u16 = 15;
-const FRA_PROTOCOL: u16 = 21;
-
 /// an entry of the route cache
 const RTM_F_CLONED: u32 = 0x200;
 /// answer with the route itself, not with what becomes of it for one packet
@@ -76,13 +70,11 @@ const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
 pub(super) const RTM_GETNEIGH: u16 = 30;
-const RTM_GETRULE: u16 = 34;
 
 const IFINFO_LEN: usize = 16;
 const IFADDR_LEN: usize = 8;
 const RTMSG_LEN: usize = 12;
 pub(super) const NDMSG_LEN: usize = 12;
-const RULE_LEN: usize = 12;
 
 /// IPv4 settings of a link (`include/uapi/linux/ip.h`, `IPV4_DEVCONF_*`) that can be set with the link itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +122,16 @@ pub(super) fn veth(host: (&str, Mac), peer: (&str, Mac), mtu: u32, peer_namespac
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner))),
         ]),
     ];
+    link
+}
+
+/// A bridge that is switched off and asks nobody for hardware addresses.
+pub(super) fn bridge(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.flags = LinkFlags::Noarp;
+    link.header.change_mask = LinkFlags::Noarp;
+    link.attributes =
+        vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)])];
     link
 }
 
@@ -253,22 +255,6 @@ pub(super) fn destination(address: IpAddr) -> NeighbourAttribute {
     })
 }
 
-/// Packets of this host itself arrive at the rules by the loopback device.
-pub(super) fn rule(rule: &Rule) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = af(IpFamily::of(rule.destination.addr()));
-    message.header.dst_len = rule.destination.prefix_len();
-    message.header.action = RuleAction::ToTable;
-    message.attributes = vec![
-        RuleAttribute::Destination(rule.destination.network()),
-        RuleAttribute::Iifname("lo".to_owned()),
-        RuleAttribute::Table(rule.table),
-        RuleAttribute::Priority(rule.priority),
-        RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)),
-    ];
-    message
-}
-
 /// A request for one link by its name.
 pub(super) fn get_link(name: &str) -> Message {
     let mut message = Message::new(RTM_GETLINK, 0);
@@ -321,10 +307,6 @@ pub(super) fn list_routes(family: IpFamily) -> Message {
 
 pub(super) fn list_neighbours(family: IpFamily) -> Message {
     list(RTM_GETNEIGH, Some(family), NDMSG_LEN)
-}
-
-pub(super) fn list_rules(family: IpFamily) -> Message {
-    list(RTM_GETRULE, Some(family), RULE_LEN)
 }
 
 fn list(kind: u16, family: Option<IpFamily>, header: usize) -> Message {
@@ -408,18 +390,6 @@ pub(super) fn read_neighbour(payload: &[u8]) -> Option<Neighbour> {
         address: attribute(body, NDA_DST).and_then(read_ip)?,
         mac: attribute(body, NDA_LLADDR).and_then(read_mac),
         permanent: u16_at(payload, 8)? & NUD_PERMANENT != 0,
-    })
-}
-
-pub(super) fn read_rule(payload: &[u8]) -> Option<Rule> {
-    let body = payload.get(RULE_LEN..)?;
-    let family = family_of(*payload.first()?)?;
-    let number = |kind| attribute(body, kind).and_then(|value| u32_at(value, 0));
-    Some(Rule {
-        destination: read_net(attribute(body, FRA_DST), family, *payload.get(1)?)?,
-        table: number(FRA_TABLE).unwrap_or(u32::from(*payload.get(4)?)),
-        priority: number(FRA_PRIORITY).unwrap_or(0),
-        protocol: attribute(body, FRA_PROTOCOL).and_then(|value| value.first().copied()).unwrap_or(0),
     })
 }
 

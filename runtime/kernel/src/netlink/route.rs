@@ -15,7 +15,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use super::message::{Message, NLM_F_EXCL};
 use super::packets::{self, Ipv4Setting};
 use super::socket::{Failure, NetlinkError, Socket};
-use super::types::{AddressFlag, Forwarding, Link, LinkAddress, Mac, Neighbour, Route, Rule, Vxlan};
+use super::types::{AddressFlag, Forwarding, Link, LinkAddress, Mac, Neighbour, Route, Vxlan};
 use super::vxlan;
 
 const NLM_F_REPLACE: u16 = 0x100;
@@ -55,6 +55,12 @@ impl RtnlError {
     #[must_use]
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(nix::errno::Errno::EEXIST)
+    }
+
+    /// Whether the kernel refused because it has nothing of the kind, perhaps for want of a module.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.errno() == Some(nix::errno::Errno::EOPNOTSUPP)
     }
 }
 
@@ -96,6 +102,13 @@ impl Request {
             NLM_F_CREATE | NLM_F_EXCL,
             format_args!("create VXLAN interface `{name}` with {} port {} id {}", vxlan.local, vxlan.port, vxlan.id),
         )
+    }
+
+    /// A bridge without ports, switched off, that asks nobody for hardware addresses.
+    #[must_use]
+    pub fn add_bridge(name: &str) -> Self {
+        let message = RouteNetlinkMessage::NewLink(packets::bridge(name));
+        Self::new(message, NLM_F_CREATE | NLM_F_EXCL, format_args!("create bridge `{name}`"))
     }
 
     /// Sets the largest packet of a link, in bytes.
@@ -215,22 +228,6 @@ impl Request {
         let message = RouteNetlinkMessage::DelNeighbour(vxlan::forwarding(link, entry));
         let what = format_args!("remove {} behind {} from interface #{link}", entry.mac, entry.to);
         Self::new(message, 0, what).done(&[libc::ENOENT, libc::ENODEV])
-    }
-
-    /// Sends what this host itself sends to a destination to a table; one that exists is fine.
-    #[must_use]
-    pub fn add_rule(rule: &Rule) -> Self {
-        let message = RouteNetlinkMessage::NewRule(packets::rule(rule));
-        let what = format_args!("add routing rule to {} lookup {}", rule.destination, rule.table);
-        Self::new(message, NLM_F_CREATE | NLM_F_EXCL, what).done(&[libc::EEXIST])
-    }
-
-    /// Removes such a rule; an absent one is fine.
-    #[must_use]
-    pub fn remove_rule(rule: &Rule) -> Self {
-        let message = RouteNetlinkMessage::DelRule(packets::rule(rule));
-        let what = format_args!("remove routing rule to {} lookup {}", rule.destination, rule.table);
-        Self::new(message, 0, what).done(&[libc::ENOENT])
     }
 
     fn new(message: RouteNetlinkMessage, flags: u16, what: fmt::Arguments<'_>) -> Self {
@@ -378,14 +375,6 @@ impl Rtnl {
     pub fn forwardings(&mut self, link: u32) -> Result<Vec<Forwarding>, RtnlError> {
         let all = self.list(&vxlan::list_forwardings(), vxlan::read_forwarding)?;
         Ok(all.into_iter().filter(|(other, _)| *other == link).map(|(_, entry)| entry).collect())
-    }
-
-    /// The routing rules of a family, as far as their destination goes.
-    ///
-    /// # Errors
-    /// The socket fails.
-    pub fn rules(&mut self, family: IpFamily) -> Result<Vec<Rule>, RtnlError> {
-        self.list(&packets::list_rules(family), packets::read_rule)
     }
 
     fn list<T>(&mut self, request: &Message, read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, RtnlError> {

@@ -1,4 +1,4 @@
-//! Links, addresses, routes, neighbours and routing rules as values.
+//! Links, addresses, routes and neighbours as values.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -208,13 +208,6 @@ impl Route {
         self
     }
 
-    /// The same in another table.
-    #[must_use]
-    pub fn in_table(mut self, table: u32) -> Self {
-        self.table = table;
-        self
-    }
-
     /// The same with a metric.
     #[must_use]
     pub fn metric(mut self, metric: u32) -> Self {
@@ -273,19 +266,6 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// it never expires
     pub permanent: bool,
-}
-
-/// A rule of the routing policy that sends packets of this host itself to a table.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rule {
-    /// where to
-    pub destination: IpNet,
-    /// the table that decides
-    pub table: u32,
-    /// order among the rules, smallest first
-    pub priority: u32,
-    /// who made it
-    pub protocol: u8,
 }
 
 #[cfg(test)]

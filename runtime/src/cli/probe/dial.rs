@@ -28,7 +28,7 @@ const EACH: usize = 16;
 pub(super) enum Outcome {
     /// connected, or answered by a datagram
     Answered,
-    /// a reset, or ICMP "port unreachable": it was there, and nobody listens
+    /// a reset, or ICMP "port unreachable": it was there, and nobody listens; or a service had no endpoint
     Refused,
     /// nothing came back in time
     Silence,

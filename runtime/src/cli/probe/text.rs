@@ -31,7 +31,7 @@ pub(super) fn lines(tried: &[Tried]) -> String {
         let _ = writeln!(
             text,
             "{not_judged} of them not judged: nobody need answer a datagram, a service may choose another endpoint, or the node refuses what \
-             policies deny; `-o json` names them"
+             policies deny or no endpoint answers; `-o json` names them"
         );
     }
     text

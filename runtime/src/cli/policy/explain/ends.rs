@@ -269,7 +269,7 @@ fn to_service(
     }
     ensure!(
         !destinations.is_empty(),
-        "service \"{}\" has no ready endpoint: connections to it are refused",
+        "service \"{}\" has no ready endpoint: no connection to it is answered",
         service.key
     );
     Ok(destinations)
@@ -359,6 +359,6 @@ mod tests {
         assert_eq!(short(&all), ["x/web-a 10.0.0.1 8080"]);
         assert_eq!(all[0].through.as_deref(), Some("service x/web port 80"));
         let error = questions(&client(), &To::Service(service, vec![slice(false)]), None, tcp).expect_err("nobody");
-        assert_eq!(error.to_string(), "service \"x/web\" has no ready endpoint: connections to it are refused");
+        assert_eq!(error.to_string(), "service \"x/web\" has no ready endpoint: no connection to it is answered");
     }
 }
