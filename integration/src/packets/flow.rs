@@ -293,7 +293,8 @@ fn receive<T>(socket: &Socket, wanted: impl Fn(&[u8]) -> Option<T>, send: impl F
             send();
             sent = Some(Instant::now());
         }
-        receive_raw(socket).and_then(|(bytes, from)| Some((wanted(&bytes)?, from)))
+        // A raw socket hears other associations of the same pod as well, faster than this asks: all that is there is read.
+        std::iter::from_fn(|| receive_raw(socket)).find_map(|(bytes, from)| Some((wanted(&bytes)?, from)))
     };
     until("a packet of the handshake", LIMIT, next).expect("an association")
 }
