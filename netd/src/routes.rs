@@ -59,13 +59,13 @@ pub struct Overlap {
     pub flag: &'static str,
 }
 
-/// The routes that must be there; those of the services lead to the link `services`.
+/// The routes that must be there; those of the services lead to the link `services`, and are left out where there is none.
 #[must_use]
-pub fn compile_routes(ranges: &Ranges, pods: &[PodRoute], services: u32, mtu: u32) -> Vec<Route> {
+pub fn compile_routes(ranges: &Ranges, pods: &[PodRoute], services: Option<u32>, mtu: u32) -> Vec<Route> {
     let refused = ranges.node.iter().chain(&ranges.cluster);
     let mut routes: Vec<Route> = refused.map(|range| normal(Route::unreachable(*range, ROUTE_PROTOCOL))).collect();
-    let to_services = |range: &IpNet| normal(Route::to_link(*range, services, ROUTE_PROTOCOL)).mtu(mtu);
-    routes.extend(ranges.services.iter().map(to_services));
+    let to_services = |(range, link): (&IpNet, u32)| normal(Route::to_link(*range, link, ROUTE_PROTOCOL)).mtu(mtu);
+    routes.extend(ranges.services.iter().zip(services.into_iter().cycle()).map(to_services));
     routes.extend(pods.iter().map(|pod| pod_route(*pod)));
     routes.sort();
     routes.dedup();
@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_added_and_what_is_stale_removed() {
         let pod = |text: &str, link| PodRoute { address: text.parse().expect("an address"), link };
-        let before = compile_routes(&ranges(), &[pod("10.244.0.2", 7)], 3, 1500);
-        let after = compile_routes(&ranges(), &[pod("10.244.0.3", 8), pod("fd00:10:244::3", 8)], 3, 1500);
+        let before = compile_routes(&ranges(), &[pod("10.244.0.2", 7)], Some(3), 1500);
+        let after = compile_routes(&ranges(), &[pod("10.244.0.3", 8), pod("fd00:10:244::3", 8)], Some(3), 1500);
         assert!(diff_routes(&before, &before).is_empty());
         let change = diff_routes(&after, &before);
         let texts = |routes: &[Route]| routes.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_refusing_ipv6_route_is_recognised_as_the_kernel_lists_it() {
-        let wanted = compile_routes(&ranges(), &[], 3, 1500);
+        let wanted = compile_routes(&ranges(), &[], Some(3), 1500);
         let mut listed = wanted.clone();
         for route in listed.iter_mut().filter(|r| r.kind == RouteKind::Unreachable && r.destination.addr().is_ipv6()) {
             route.link = Some(1);

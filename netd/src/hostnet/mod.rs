@@ -154,15 +154,12 @@ impl HostNet {
     /// Makes routes, the interface for services, the VXLAN device and the loopback device's addresses what they must be for these pods.
     ///
     /// # Errors
-    /// The first refusal; the rest was tried, unless the interface for services cannot be made.
+    /// The first refusal; the rest was tried.
     pub fn ensure(&mut self, pods: &[PodRoute]) -> Result<Repaired, HostNetError> {
         let mut repaired = Repaired::default();
-        let services = services::ensure(&mut self.rtnl, &self.families, &mut repaired)?;
-        // Where the device cannot be made everything else is done nevertheless.
-        let (device, failed) = match self.ensure_vxlan(&mut repaired) {
-            Ok(device) => (device, None),
-            Err(error) => (None, Some(error)),
-        };
+        // Where one of these devices cannot be made everything else is done nevertheless.
+        let (services, no_services) = or_failed(self.ensure_services(&mut repaired));
+        let (device, no_device) = or_failed(self.ensure_vxlan(&mut repaired));
         let links = self.rtnl.links().map_err(HostNetError::List)?;
         let present = list_routes(&mut self.rtnl, &IpFamily::ALL)?;
         let mtu = compute_mtu(&links, &present);
@@ -175,7 +172,14 @@ impl HostNet {
         let reachable: Vec<PodRoute> =
             pods.iter().filter(|pod| links.iter().any(|link| link.index == pod.link)).copied().collect();
         self.ensure_routes(&mut repaired, &reachable, services, device, &present)?;
-        failed.map_or(Ok(repaired), Err)
+        no_services.or(no_device).map_or(Ok(repaired), Err)
+    }
+
+    fn ensure_services(&mut self, repaired: &mut Repaired) -> Result<Option<u32>, HostNetError> {
+        if self.ranges.services.is_empty() {
+            return Ok(None);
+        }
+        services::ensure(&mut self.rtnl, &self.families, repaired).map(Some)
     }
 
     fn ensure_vxlan(&mut self, repaired: &mut Repaired) -> Result<Option<u32>, HostNetError> {
@@ -208,7 +212,7 @@ impl HostNet {
         &mut self,
         repaired: &mut Repaired,
         pods: &[PodRoute],
-        services: u32,
+        services: Option<u32>,
         device: Option<u32>,
         present: &[Route],
     ) -> Result<(), HostNetError> {
@@ -225,6 +229,14 @@ impl HostNet {
         repaired.added.extend(routes.add.iter().map(ToString::to_string));
         repaired.removed.extend(routes.remove.iter().map(ToString::to_string));
         self.rtnl.send(requests).map_err(|source| HostNetError::Change { what: "set the node's routes", source })
+    }
+}
+
+/// The link, or why there is none.
+fn or_failed(link: Result<Option<u32>, HostNetError>) -> (Option<u32>, Option<HostNetError>) {
+    match link {
+        Ok(link) => (link, None),
+        Err(error) => (None, Some(error)),
     }
 }
 
