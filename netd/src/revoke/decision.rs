@@ -19,15 +19,17 @@ pub(super) struct Node<'a> {
     pub(super) bit: u32,
 }
 
-/// Connections whose bit has to change.
+/// Connections with which something has to be done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Decision {
     /// forbidden, and not marked yet
     pub(super) cut: Vec<Connection>,
+    /// forbidden, and to be deleted
+    pub(super) forget: Vec<Connection>,
     /// marked, and allowed again
     pub(super) restore: Vec<Connection>,
-    /// how many are forbidden in all
-    pub(super) forbidden: usize,
+    /// marked, and rightly so
+    pub(super) stay_cut: Vec<Connection>,
 }
 
 /// Judges connections.
@@ -36,14 +38,46 @@ pub(super) fn decide(connections: Vec<Connection>, interpreter: &Interpreter<'_>
     for connection in connections {
         let packet = first_packet(&connection.original, &connection.reply);
         let Some(allowed) = is_allowed(&packet, interpreter, node) else { continue };
-        decision.forbidden += usize::from(!allowed);
-        match (allowed, connection.mark & node.bit != 0) {
-            (false, false) => decision.cut.push(connection),
-            (true, true) => decision.restore.push(connection),
-            (true, false) | (false, true) => {}
+        let fate = fate(allowed, connection.mark & node.bit != 0, packet.transport);
+        match fate {
+            Fate::Cut => decision.cut.push(connection),
+            Fate::Forgotten => decision.forget.push(connection),
+            Fate::Restored => decision.restore.push(connection),
+            Fate::StaysCut => decision.stay_cut.push(connection),
+            Fate::GoesOn => {}
         }
     }
     decision
+}
+
+/// Those of marked connections that are allowed again.
+pub(super) fn allowed_again(marked: &[Connection], interpreter: &Interpreter<'_>, node: &Node<'_>) -> Vec<Connection> {
+    let is_allowed = |connection: &&Connection| {
+        is_allowed(&first_packet(&connection.original, &connection.reply), interpreter, node) == Some(true)
+    };
+    marked.iter().filter(is_allowed).cloned().collect()
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    GoesOn,
+    Cut,
+    StaysCut,
+    Forgotten,
+    Restored,
+}
+
+/// Without ports both directions are one connection: marked, it would also keep the node from its pod (ruling 7). Such a one is forgotten, and the
+/// next packet of either side judged as a first one. With ports it would be wrong (ruling 4): an answer would come in as somebody's question.
+fn fate(is_allowed: bool, is_marked: bool, transport: Transport) -> Fate {
+    match (is_allowed, is_marked, transport) {
+        (false, _, Transport::Other) => Fate::Forgotten,
+        (false, false, Transport::Port(..)) => Fate::Cut,
+        (false, true, Transport::Port(..)) => Fate::StaysCut,
+        (true, true, _) => Fate::Restored,
+        (true, false, _) => Fate::GoesOn,
+    }
 }
 
 /// Whether both ends would allow a connection's first packet now; `None` if neither is a pod of this node.
@@ -82,7 +116,9 @@ mod tests {
     use netd_policy::intent::{GroupId, SignatureId};
     use netd_policy::interpret::Interpreter;
 
-    use super::{Node, first_packet, is_allowed};
+    use netd_policy::Transport;
+
+    use super::{Fate, Node, fate, first_packet, is_allowed};
 
     const SERVER: &str = "10.244.0.2";
     const FRIEND: &str = "10.244.0.3";
@@ -163,6 +199,21 @@ mod tests {
         for by_option in [false, true] {
             let to_node = direction((SERVER, 40000), (NODE, 22), 6);
             check(Some(by_option), by_option, &to_node, &direction((NODE, 22), (SERVER, 40000), 6));
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_marked_and_without_ports_forgotten() {
+        let with_ports = Transport::Port(Protocol::Sctp, 80);
+        for (is_allowed, is_marked, expected) in [
+            (true, false, Fate::GoesOn),
+            (true, true, Fate::Restored),
+            (false, false, Fate::Cut),
+            (false, true, Fate::StaysCut),
+        ] {
+            assert_eq!(fate(is_allowed, is_marked, with_ports), expected, "{is_allowed} {is_marked}");
+            let without = if is_allowed { expected } else { Fate::Forgotten };
+            assert_eq!(fate(is_allowed, is_marked, Transport::Other), without, "{is_allowed} {is_marked}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! After the rules are in force every tracked connection of the node's pods is judged anew, as if its first packet came now. One that is
 //! forbidden gets a bit in its mark, by which the rules drop it; it is not deleted, because the next packet would only make a new
-//! entry. All of them are judged at the start, after every change that can forbid something, and, as long as any is marked, after every
+//! entry, perhaps the other way round (only those of protocols without ports are). All of them are judged at the start, after every change that can forbid something, and, as long as any is marked, after every
 //! other change.
 
 mod decision;
@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use minipod_kernel::conntrack::{Conntrack, ConntrackError};
+use minipod_kernel::conntrack::{Connection, Conntrack, ConntrackError};
 use netd_policy::intent::Intent;
 use netd_policy::interpret::Interpreter;
 
 use crate::hostnet::{HostNetError, local_addresses};
-use decision::{Node, decide};
+use decision::{Node, allowed_again, decide};
 
 pub(crate) use decision::first_packet;
 
@@ -123,11 +123,12 @@ fn run(orders: &Receiver<Order>, counts: &Mutex<Counts>) {
         return;
     };
     // Of what happened before nothing is known.
-    let mut work = Work { state, looks: LOOKS, forbidden: 0 };
+    let mut work = Work { state, looks: LOOKS, forbidden: Vec::new(), relaxed: false };
     loop {
         for order in orders.try_iter() {
             work.follow(order);
         }
+        work.restore_if_relaxed(counts);
         let wait = work.look_if_due(counts);
         let next = match wait {
             Some(wait) => orders.recv_timeout(wait),
@@ -145,8 +146,10 @@ struct Work {
     state: InForce,
     /// how many looks are due
     looks: u32,
-    /// how many connections the last look found forbidden
-    forbidden: usize,
+    /// the connections that the last look found forbidden
+    forbidden: Vec<Connection>,
+    /// some of them may be allowed by now
+    relaxed: bool,
 }
 
 impl Work {
@@ -156,11 +159,25 @@ impl Work {
             Order::InForce(newer) => {
                 if newer.tightens {
                     self.looks = LOOKS;
-                } else if self.forbidden > 0 {
+                } else if !self.forbidden.is_empty() {
                     self.looks = self.looks.max(1);
+                    self.relaxed = true;
                 }
                 self.state = newer;
             }
+        }
+    }
+
+    /// Lets connections go on that are known to be marked, without a walk through all that are tracked: what is granted is not to wait for
+    /// that. The look that follows finds whatever this has missed.
+    fn restore_if_relaxed(&mut self, counts: &Mutex<Counts>) {
+        if !std::mem::take(&mut self.relaxed) {
+            return;
+        }
+        let Ok(restored) = restore(&self.state, &self.forbidden) else { return };
+        counts.lock().unwrap_or_else(PoisonError::into_inner).restored += restored as u64;
+        if restored > 0 {
+            tracing::info!(restored, "live connections allowed again");
         }
     }
 
@@ -174,8 +191,8 @@ impl Work {
         match result {
             Ok(done) => {
                 self.looks -= 1;
+                counts.forbidden = done.forbidden.len();
                 self.forbidden = done.forbidden;
-                counts.forbidden = done.forbidden;
                 counts.cut += done.cut as u64;
                 counts.restored += done.restored as u64;
                 counts.failure = None;
@@ -199,7 +216,7 @@ impl Work {
 struct Done {
     cut: usize,
     restored: usize,
-    forbidden: usize,
+    forbidden: Vec<Connection>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -214,8 +231,18 @@ fn look(state: &InForce) -> Result<Done, LookError> {
     let addresses = local_addresses()?;
     let node = Node { addresses: &addresses, lets_pods_in: state.pod_to_node, bit: state.bit };
     let mut tracked = Conntrack::open()?;
-    let decision = decide(tracked.list_all()?, &Interpreter::new(&state.intent), &node);
-    let cut = tracked.mark(&decision.cut, state.bit, state.bit)?;
+    let mut decision = decide(tracked.list_all()?, &Interpreter::new(&state.intent), &node);
+    let cut = tracked.mark(&decision.cut, state.bit, state.bit)? + tracked.delete(&decision.forget)?;
     let restored = tracked.mark(&decision.restore, 0, state.bit)?;
-    Ok(Done { cut, restored, forbidden: decision.forbidden })
+    let mut forbidden = decision.cut;
+    forbidden.append(&mut decision.stay_cut);
+    Ok(Done { cut, restored, forbidden })
+}
+
+/// Takes the bit from those of marked connections that are allowed again; says from how many.
+fn restore(state: &InForce, marked: &[Connection]) -> Result<usize, LookError> {
+    let addresses = local_addresses()?;
+    let node = Node { addresses: &addresses, lets_pods_in: state.pod_to_node, bit: state.bit };
+    let allowed = allowed_again(marked, &Interpreter::new(&state.intent), &node);
+    Ok(Conntrack::open()?.mark(&allowed, 0, state.bit)?)
 }
