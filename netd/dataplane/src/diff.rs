@@ -2,7 +2,8 @@
 //!
 //! No step passes what neither the old nor the new state allows. First everything is made that nothing refers to yet; then everything
 //! that tightens, over all sets and families; then rules whose meaning changes; then everything that loosens; last, what nothing refers
-//! to any more is removed. A pod that moves from one signature to another has both while others tighten (`mp-next`).
+//! to any more is removed. A pod that moves from one signature to another has both while others tighten (`mp-next`). Where a single pod moves
+//! between groups it enters before it leaves ([`crate::crossing`]).
 //!
 //! Around all that stand the guards, the security table, where our chains only drop: they are the first that comes and the last that goes.
 //! So wherever a change is broken off, there are guards as long as there is a chain that lets denied packets go on as far.
@@ -15,6 +16,7 @@ use minipod_model::IpFamily;
 use crate::before::{Before, SetBefore};
 use crate::compile::{next_set, signature_set};
 use crate::contents::Contents;
+use crate::crossing::{self, Crossing};
 use crate::name::{ChainName, SetName};
 use crate::observed::{HookKey, Observed};
 use crate::plan::{Entries, Plan, PlanError, SetEdit, Step, TableRestore};
@@ -89,6 +91,8 @@ struct Draft {
     /// chains with another meaning
     change: Rewrites,
     jumps: Vec<Jump>,
+    /// jumps that translated what is not to be translated any more
+    untranslated: Vec<Step>,
     loosen: Vec<SetEdit>,
     /// moves that are done
     settle: Vec<SetEdit>,
@@ -225,13 +229,18 @@ impl Draft {
     fn unused_jumps(&mut self, before: &impl Before, wanted: &BTreeSet<(HookKey, &ChainName)>) {
         let unused: BTreeSet<_> = before.jumps().filter(|there| !wanted.contains(there)).collect();
         for (hook, chain) in unused {
-            let stale = if hook.table == Table::Security { &mut self.stale_guards.0 } else { &mut self.stale_jumps };
+            let stale = match hook.table {
+                Table::Security => &mut self.stale_guards.0,
+                Table::Nat => &mut self.untranslated,
+                Table::Raw | Table::Mangle | Table::Filter => &mut self.stale_jumps,
+            };
             stale.push(Step::RemoveJump { hook, chain: chain.clone() });
         }
     }
 
     fn ordered(mut self) -> Plan {
         self.move_at_once();
+        let crossing = self.crossing();
         // Nothing happens between the two: their rules can be written together.
         if self.tighten.is_empty() {
             let prepare = std::mem::take(&mut self.prepare);
@@ -245,7 +254,10 @@ impl Draft {
         steps.extend(edit(self.tighten));
         steps.extend(restores(self.change));
         steps.extend((!self.jumps.is_empty()).then_some(Step::EnsureJumps(self.jumps)));
+        steps.extend(self.untranslated);
         // Each of these only if the one before it was done: separate exchanges.
+        steps.extend(edit(crossing.enter));
+        steps.extend(edit(crossing.leave));
         steps.extend(edit(self.loosen));
         steps.extend(edit(self.settle));
         steps.extend(self.stale_jumps);
@@ -255,6 +267,16 @@ impl Draft {
         cleanup.extend(jumps);
         cleanup.extend(restores(chains));
         Plan { steps, cleanup }
+    }
+
+    /// What a single pod that changes its labels does; nothing else may change, rules least of all.
+    fn crossing(&mut self) -> Crossing {
+        let is_alone = self.make.is_empty()
+            && self.prepare.is_empty()
+            && self.change.is_empty()
+            && self.jumps.is_empty()
+            && self.untranslated.is_empty();
+        if is_alone { crossing::take(&mut self.tighten, &mut self.loosen) } else { Crossing::default() }
     }
 
     /// A single move that is the only change is one step, from the old state to the new: it needs no state between.

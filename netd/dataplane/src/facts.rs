@@ -82,7 +82,7 @@ pub struct MarkBits {
 }
 
 impl Default for MarkBits {
-    /// Scratch `0xffff0000` (65,535 signatures and as many service ports; kube-proxy's `0x4000` and `0x8000` are outside), revoked
+    /// Scratch `0xffff0000` (65,535 signatures; kube-proxy's `0x4000` and `0x8000` are outside), revoked
     /// `0x80000000` of the connection mark.
     fn default() -> Self {
         Self { scratch: 0xffff_0000, revoked: 0x8000_0000 }

@@ -1,4 +1,4 @@
-//! The numbers under which a packet mark carries "this signature" or "this service" from a set's look-up to the rules.
+//! The numbers under which a packet mark carries "this signature" from a set's look-up to the rules.
 //!
 //! A number is the hash of what it stands for, so that equal intents get equal numbers. Where two hashes collide the one that was
 //! there first keeps its number: rules and sets do not change in one step, and a number that changed its meaning between the two
@@ -13,17 +13,15 @@ use minipod_model::hash::short_hash;
 pub struct Indexes {
     /// of signatures
     pub signatures: BTreeMap<String, u32>,
-    /// of service addresses with a port
-    pub services: BTreeMap<String, u32>,
 }
 
 /// There are more things than numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{wanted} {things} are more than the {available} that one node can have: spread them over more nodes, or merge policies or services"
+    "{wanted} {things} are more than the {available} that one node can have: spread the pods over more nodes, or merge policies"
 )]
 pub struct OutOfIndexes {
-    /// `signatures` or `service ports`
+    /// `signatures`
     pub things: &'static str,
     /// how many are wanted, those about to go included
     pub wanted: usize,

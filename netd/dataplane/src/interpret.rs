@@ -383,7 +383,7 @@ impl<C: FnMut(u32, u32) -> bool> Walk<'_, C> {
             Match::HopLimit(limit) => self.packet.hop_limit == *limit,
             Match::NotSyn => !self.packet.is_syn,
             Match::State(states) => states.contains(&self.packet.state),
-            Match::NotTranslated => !self.is_translated,
+            Match::Translated => self.is_translated,
             Match::ConnMark(mark) => self.connection_mark.is_some_and(|there| there & mark.mask == mark.value),
             Match::Mark(mark) => self.mark & mark.mask == mark.value,
             Match::DestinationPorts(ranges) => match self.transport {

@@ -9,6 +9,7 @@
 //! - No moment passes what neither the old nor the new state passes, also after an interrupted change:
 //!   `no_step_passes_what_neither_the_old_nor_the_new_state_allows`.
 //! - Any path to an intent gives the same kernel state: `any_path_to_an_intent_gives_the_same_state`.
+//! - A pod that changes its labels keeps what it may do before and after: `a_pod_that_changes_its_labels_keeps_what_both_allow`.
 //! - Pods that come, go or change labels run no program: `pods_that_come_and_go_run_no_program`.
 //! - A first packet's way does not grow with the node: `a_first_packet_meets_no_more_rules_on_a_large_node`.
 //! - What is there is adopted and judged without memory: `what_is_there_is_adopted_on_linux`, `what_somebody_changed_is_put_right`.
@@ -17,6 +18,7 @@
 pub mod before;
 pub mod compile;
 pub mod contents;
+mod crossing;
 mod dataplane;
 mod delta;
 pub mod denied;

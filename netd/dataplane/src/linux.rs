@@ -214,7 +214,7 @@ fn set_type(kind: SetKind) -> SetType {
     match kind {
         SetKind::HashIp(_) | SetKind::HashIpMark(_) | SetKind::HashIpTimeout(_) => SetType::HashIp,
         SetKind::HashNet(_) => SetType::HashNet,
-        SetKind::HashIpPort(_) | SetKind::HashIpPortMark(_) => SetType::HashIpPort,
+        SetKind::HashIpPort(_) => SetType::HashIpPort,
         SetKind::HashNetIface(_) => SetType::HashNetIface,
         SetKind::BitmapPort => SetType::BitmapPort,
     }
@@ -242,7 +242,6 @@ fn observed_kind(header: &SetHeader) -> Option<SetKind> {
         (SetType::HashIp, Some(family)) if !header.skbinfo => Some(SetKind::HashIpTimeout(family)),
         (SetType::HashNet, Some(family)) if plain => Some(SetKind::HashNet(family)),
         (SetType::HashIpPort, Some(family)) if plain => Some(SetKind::HashIpPort(family)),
-        (SetType::HashIpPort, Some(family)) if marked => Some(SetKind::HashIpPortMark(family)),
         (SetType::HashNetIface, Some(family)) if plain => Some(SetKind::HashNetIface(family)),
         (SetType::BitmapPort, _) if plain => Some(SetKind::BitmapPort),
         _ => None,

@@ -6,6 +6,8 @@ use minipod_model::IpFamily;
 use minipod_model::defaults::{CHAIN_PREFIX, SET_PREFIX};
 use minipod_model::hash::short_hash;
 
+use crate::compile::{next_set, signature_set};
+
 /// The longest chain name in bytes (`XT_EXTENSION_MAXNAMELEN` less the final zero, `include/uapi/linux/netfilter/x_tables.h`).
 pub const CHAIN_NAME_MAX: usize = 28;
 /// The longest set name in bytes (`IPSET_MAXNAMELEN` less the final zero, `include/uapi/linux/netfilter/ipset/ip_set.h`).
@@ -48,7 +50,8 @@ impl ChainName {
         if name.len() <= CHAIN_NAME_MAX {
             return Self(name);
         }
-        Self(format!("{}{}", &self.0[..CHAIN_NAME_MAX - 12], short_hash([self.0.as_str(), suffix], 12)))
+        let kept = self.0.len().min(CHAIN_NAME_MAX - 12);
+        Self(format!("{}{}", &self.0[..kept], short_hash([self.0.as_str(), suffix], 12)))
     }
 
     /// The tag of a chain made by [`ChainName::of`] with this kind.
@@ -100,6 +103,16 @@ impl SetName {
             return None;
         }
         IpFamily::ALL.into_iter().find(|family| self.0.ends_with(family.digit()))
+    }
+
+    /// Whether it holds addresses of peers, with or without a port.
+    pub(crate) fn is_of_peers(&self) -> bool {
+        self.0.starts_with("mp-p-") || self.0.starts_with("mp-q-")
+    }
+
+    /// Whether it leads from addresses to signatures.
+    pub(crate) fn is_of_signatures(&self) -> bool {
+        IpFamily::ALL.into_iter().any(|family| *self == signature_set(family) || *self == next_set(family))
     }
 
     /// The name under which a set's replacement is built before the two are swapped.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use minipod_model::IpFamily;
 
-use crate::compile::{EGRESS, INGRESS, SERVICE};
+use crate::compile::{EGRESS, INGRESS};
 use crate::contents::Contents;
 use crate::facts::MarkBits;
 use crate::index::Indexes;
@@ -100,8 +100,6 @@ impl Observed {
             let index = marks.index_of(mark.value);
             if let Some(tag) = chain.tag_if(EGRESS).or_else(|| chain.tag_if(INGRESS)) {
                 indexes.signatures.insert(tag.to_owned(), index);
-            } else if let Some(tag) = chain.tag_if(SERVICE) {
-                indexes.services.insert(tag.to_owned(), index);
             }
         }
         indexes

@@ -28,7 +28,7 @@ pub struct Spec {
     pub sets: BTreeMap<SetName, SetSpec>,
     /// of [`Spec::chains`], those that lead from a mark to the chain of what it stands for, by their root
     pub trees: BTreeMap<ChainKey, Tree>,
-    /// the numbers under which rules find signatures and services
+    /// the numbers under which rules find signatures
     pub indexes: Indexes,
 }
 
@@ -58,7 +58,8 @@ pub struct ChainKey {
     pub name: ChainName,
 }
 
-/// The rules of a chain, never empty: the first rule carries the hash by which the chain is judged.
+/// The rules of a chain, never empty: the last rule carries the hash by which the chain is judged. A comment costs every packet that meets it,
+/// and the last rule is the one that the fewest meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// for people: what the chain is for
@@ -133,8 +134,8 @@ pub enum Match {
     NotSyn,
     /// conntrack state is one of
     State(BTreeSet<ConnState>),
-    /// the connection has no translated destination
-    NotTranslated,
+    /// the connection's destination was translated
+    Translated,
     /// bits of the connection mark
     ConnMark(MarkValue),
     /// bits of the packet mark
@@ -278,8 +279,6 @@ pub enum SetKind {
     HashNet(IpFamily),
     /// `hash:ip,port`
     HashIpPort(IpFamily),
-    /// `hash:ip,port skbinfo`
-    HashIpPortMark(IpFamily),
     /// `hash:net,iface`
     HashNetIface(IpFamily),
     /// `bitmap:port range 0-65535`, for both families
@@ -424,7 +423,6 @@ impl SetKind {
             | Self::HashIpTimeout(family)
             | Self::HashNet(family)
             | Self::HashIpPort(family)
-            | Self::HashIpPortMark(family)
             | Self::HashNetIface(family) => Some(family),
             Self::BitmapPort => None,
         }
@@ -436,7 +434,7 @@ impl SetKind {
         let family = |address: &IpAddr| self.family() == Some(IpFamily::of(*address));
         match (self, entry) {
             (Self::HashIp(_) | Self::HashIpMark(_) | Self::HashIpTimeout(_), Entry::Ip(address))
-            | (Self::HashIpPort(_) | Self::HashIpPortMark(_), Entry::IpPort(address, ..)) => family(address),
+            | (Self::HashIpPort(_), Entry::IpPort(address, ..)) => family(address),
             (Self::HashNet(_), Entry::Net(net)) | (Self::HashNetIface(_), Entry::NetIface(net, _)) => {
                 family(&net.addr()) && net.prefix_len() > 0
             }
@@ -448,6 +446,6 @@ impl SetKind {
     /// Whether the entries carry marks.
     #[must_use]
     pub fn has_marks(self) -> bool {
-        matches!(self, Self::HashIpMark(_) | Self::HashIpPortMark(_))
+        matches!(self, Self::HashIpMark(_))
     }
 }

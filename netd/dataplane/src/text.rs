@@ -123,9 +123,10 @@ pub fn restore_text<'a>(
         line(&mut text, &format!(":{name} - [0:0]"));
     }
     for (name, chain) in replace {
-        let mut comment = Some(comment_of(family, name, chain));
-        for rule in &chain.rules {
-            line(&mut text, &format!("-A {name}{}", rule_text(family, rule, comment.take().as_deref())));
+        let comment = comment_of(family, name, chain);
+        for (number, rule) in (1..).zip(&chain.rules) {
+            let comment = (number == chain.rules.len()).then_some(comment.as_str());
+            line(&mut text, &format!("-A {name}{}", rule_text(family, rule, comment)));
         }
     }
     for name in delete {
@@ -220,7 +221,7 @@ fn match_text(text: &mut String, m: &Match, protocol: Option<Protocol>) {
             let names: Vec<&str> = states.iter().map(|state| state_name(*state)).collect();
             write!(text, " -m conntrack --ctstate {}", names.join(","))
         }
-        Match::NotTranslated => write!(text, " -m conntrack ! --ctstate DNAT"),
+        Match::Translated => write!(text, " -m conntrack --ctstate DNAT"),
         Match::ConnMark(mark) => write!(text, " -m connmark --mark {:#x}/{:#x}", mark.value, mark.mask),
         Match::Mark(mark) => write!(text, " -m mark --mark {:#x}/{:#x}", mark.value, mark.mask),
         Match::DestinationPorts(ranges) => ports_text(text, ranges, protocol),
@@ -358,7 +359,7 @@ struct Reader<'a> {
 /// A chain as it was printed.
 #[derive(Default)]
 struct Printed {
-    /// the hash and the label that its first rule carries
+    /// the hash and the label that its last rule carries
     comment: Option<(String, String)>,
     /// every rule, in the form in which rules are compared
     rules: Vec<String>,
@@ -390,9 +391,7 @@ impl Reader<'_> {
 
     fn rule(&mut self, key: ChainKey, rule: &str) {
         let printed = self.rules.entry(key.clone()).or_default();
-        if printed.rules.is_empty() {
-            printed.comment = comment_in(rule);
-        }
+        printed.comment = comment_in(rule);
         printed.rules.push(normal(rule));
         if let Some(leaf) = leaf_in(rule) {
             self.observed.chains.entry(key).or_default().leaves.push(leaf);

@@ -100,7 +100,8 @@ impl Compiler<'_> {
         }
     }
 
-    fn revoked_bit(&self) -> MarkValue {
+    /// The bit of the connection mark that says "revoked".
+    pub(super) fn revoked_bit(&self) -> MarkValue {
         let bit = self.facts.marks.revoked();
         MarkValue { value: bit, mask: bit }
     }

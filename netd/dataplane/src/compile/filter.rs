@@ -16,11 +16,12 @@ impl Compiler<'_> {
         let accept = self.facts.host_firewall == HostFirewall::Accept;
 
         let pods = [Match::In(Interface::AnyPod), Match::Out(Interface::AnyPod)];
+        let [from, to] = pods.clone().map(|pod| accept.then(|| Rule::new(vec![pod], Target::Accept)));
         let mut forward: Vec<Rule> = pods.iter().filter_map(|pod| self.refuse_denied(pod)).collect();
+        // What goes to a pod is not for a cluster IP any more, so that most packets meet one rule.
+        forward.extend(to);
         forward.extend(self.refused());
-        if accept {
-            forward.extend(pods.clone().map(|pod| Rule::new(vec![pod], Target::Accept)));
-        }
+        forward.extend(from);
         self.filter_chain(Hook::Forward, "FORWARD", forward);
         if facts.forwarding_switched_on {
             self.others(pods);

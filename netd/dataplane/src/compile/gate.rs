@@ -72,9 +72,11 @@ impl Compiler<'_> {
         }
     }
 
+    /// For the node's own packets. What is forwarded passes the gate with the verdict on its first packet, before the ingress rules: all that is
+    /// new to a connection tracking that forgets whatever belonged to a pod that is gone.
     fn gate_to_pods(&mut self, gate: &SetName) {
         let to = ChainName::fixed("TO");
-        // Also what the node itself sends back on a connection that it may not have any more; the verdict sees only what comes in.
+        // What the node itself sends back on a connection that it may not have any more: the verdict sees only what comes in.
         let mut rules = vec![self.drop_to_pods()];
         rules.push(Rule::new(vec![Match::Set(gate.clone(), Directions::DstDst)], Target::Return));
         if self.family == IpFamily::V6 {
@@ -82,7 +84,7 @@ impl Compiler<'_> {
         }
         rules.push(Rule::always(Target::Drop));
         self.chain(Table::Mangle, to.clone(), Chain::new(rules));
-        self.jump(Table::Mangle, Hook::Postrouting, vec![Match::Out(Interface::AnyPod)], to);
+        self.jump(Table::Mangle, Hook::Output, vec![Match::Out(Interface::AnyPod)], to);
     }
 }
 

@@ -10,7 +10,12 @@ use super::gate::{FROM_POD, gate_set};
 use super::{Compiler, state};
 use crate::facts::PodToNode;
 use crate::name::{ChainName, SetName};
-use crate::spec::{Chain, ConnState, Directions, Hook, Interface, Match, Reason, Rule, Table, Target};
+use crate::spec::{Chain, ConnState, Directions, Hook, Interface, MarkValue, Match, Reason, Rule, Table, Target};
+
+/// What the policies of the pod that a packet comes from say.
+const EGRESS: &str = "EGRESS";
+/// What those of the pod that it goes to say.
+const INGRESS: &str = "INGRESS";
 
 /// Where the cluster DNS answers, over UDP and TCP.
 const DNS_PORT: u16 = 53;
@@ -39,19 +44,32 @@ impl Compiler<'_> {
     pub(super) fn mangle(&mut self) {
         self.input();
         self.forward();
-        for (word, next_word, tree, direction) in [
-            ("EGRESS", "EGRESS-NEXT", egress_tree(), Directions::Src),
-            ("INGRESS", "INGRESS-NEXT", ingress_tree(), Directions::Dst),
-        ] {
-            for (word, map) in [(word, signature_set(self.family)), (next_word, next_set(self.family))] {
-                let rules = vec![
-                    self.clear_scratch(),
-                    Rule::always(Target::MapMark(map, direction)),
-                    Rule::always(Target::Goto(tree.clone())),
-                ];
-                self.chain(Table::Mangle, ChainName::fixed(word), Chain::new(rules));
-            }
-        }
+        self.side(EGRESS, "EGRESS-NEXT", &egress_tree(), Directions::Src, None);
+        // Nothing goes to an interface but to its own pod, and nothing to one that is not known yet (rulings 5 and 18).
+        let elsewhere = Match::NotSet(gate_set(self.family), Directions::DstDst);
+        let to_gate = Rule::new(vec![elsewhere], Target::Drop);
+        self.side(INGRESS, "INGRESS-NEXT", &ingress_tree(), Directions::Dst, Some(to_gate));
+    }
+
+    /// The chains of one end: a pod that is being moved has to pass the rules that it is moved to as well.
+    fn side(
+        &mut self,
+        word: &'static str,
+        next_word: &'static str,
+        tree: &ChainName,
+        side: Directions,
+        gate: Option<Rule>,
+    ) {
+        let rules_by = |map| {
+            [self.clear_scratch(), Rule::always(Target::MapMark(map, side)), Rule::always(Target::Goto(tree.clone()))]
+        };
+        let (map, next) = (signature_set(self.family), next_set(self.family));
+        let (now, then) = (rules_by(map), rules_by(next.clone()));
+        let next_chain = ChainName::fixed(next_word);
+        let moving = Rule::new(vec![Match::Set(next, side)], Target::Jump(next_chain.clone()));
+        let rules = gate.into_iter().chain([moving]).chain(now).collect();
+        self.chain(Table::Mangle, ChainName::fixed(word), Chain::new(rules));
+        self.chain(Table::Mangle, next_chain, Chain::new(then.to_vec()));
     }
 
     fn forward(&mut self) {
@@ -61,15 +79,16 @@ impl Compiler<'_> {
         let to = Match::Out(Interface::AnyPod);
         let enter = |m: &Match| Rule::new(vec![m.clone()], Target::Goto(verdict.clone()));
         let mut entry = Vec::from_iter(self.vxlan_from_pods());
-        entry.extend([enter(&from), enter(&to)]);
+        entry.extend([self.live(), enter(&from), enter(&to)]);
         self.chain(Table::Mangle, forward.clone(), Chain::new(entry));
 
         let mut rules = self.before_policy();
-        // The interface of the source's registration is the one that the packet leaves by: a pod to itself (ruling 11).
+        // The interface of the source's registration is the one that the packet leaves by: a pod to itself (ruling 11). What it sends to its own
+        // address never leaves it, so such a packet comes here by way of a service.
         let own = Match::Set(gate_set(self.family), Directions::SrcDst);
-        rules.push(Rule::new(vec![own], Target::Return));
-        rules.extend(self.judged(&from, Directions::Src, "EGRESS", "EGRESS-NEXT"));
-        rules.extend(self.judged(&to, Directions::Dst, "INGRESS", "INGRESS-NEXT"));
+        rules.push(Rule::new(vec![Match::Translated, own], Target::Return));
+        rules.push(Rule::new(vec![from], Target::Jump(ChainName::fixed(EGRESS))));
+        rules.push(Rule::new(vec![to], Target::Jump(ChainName::fixed(INGRESS))));
         rules.push(self.clear_scratch());
         self.chain(Table::Mangle, verdict, Chain::new(rules));
         self.jump(Table::Mangle, Hook::Forward, Vec::new(), forward);
@@ -91,7 +110,8 @@ impl Compiler<'_> {
         entry.extend(dns.map(|dns| Rule::new(vec![to_host(dns)], Target::Drop)));
         self.chain(Table::Mangle, input.clone(), Chain::new(entry));
 
-        let mut rules = self.before_policy();
+        let mut rules = vec![self.live()];
+        rules.extend(self.before_policy());
         if self.family == IpFamily::V6 {
             let discovery = |kind| Rule::new(vec![Match::Icmpv6Type(kind), Match::HopLimit(255)], Target::Return);
             rules.extend(FROM_POD.map(discovery));
@@ -99,7 +119,7 @@ impl Compiler<'_> {
         match self.facts.pod_to_node {
             PodToNode::Allow => rules.push(Rule::always(Target::Return)),
             PodToNode::Enforce => {
-                rules.extend(self.judged(&from, Directions::Src, "EGRESS", "EGRESS-NEXT"));
+                rules.push(Rule::new(vec![from], Target::Jump(ChainName::fixed(EGRESS))));
                 rules.push(self.clear_scratch());
             }
         }
@@ -124,25 +144,22 @@ impl Compiler<'_> {
         chain
     }
 
-    /// What holds whatever the policies say.
+    /// An established connection that is still allowed: nearly every packet, so nothing is asked before it.
+    fn live(&self) -> Rule {
+        let is_allowed = Match::ConnMark(MarkValue { value: 0, ..self.revoked_bit() });
+        Rule::new(vec![state(ConnState::Established), is_allowed], Target::Return)
+    }
+
+    /// What holds for all other packets whatever the policies say.
     fn before_policy(&self) -> Vec<Rule> {
         vec![
             // A connection that was allowed once and is no more (ruling 4).
             Rule::new(vec![self.revoked()], deny(Reason::Cut)),
-            Rule::new(vec![state(ConnState::Established)], Target::Return),
             // Errors about a connection; what a helper expects as RELATED is judged like anything else.
             Rule::new(vec![Match::Icmp, state(ConnState::Related)], Target::Return),
             Rule::new(vec![state(ConnState::Invalid)], Target::Drop),
             // `nf_conntrack_tcp_loose` takes a segment in the middle for a new connection, perhaps the wrong way round (ruling 4).
             Rule::new(vec![Match::Protocol(Protocol::Tcp), Match::NotSyn], Target::Drop),
-        ]
-    }
-
-    fn judged(&self, pod: &Match, side: Directions, word: &'static str, next_word: &'static str) -> [Rule; 2] {
-        let moving = Match::Set(next_set(self.family), side);
-        [
-            Rule::new(vec![pod.clone()], Target::Jump(ChainName::fixed(word))),
-            Rule::new(vec![pod.clone(), moving], Target::Jump(ChainName::fixed(next_word))),
         ]
     }
 }

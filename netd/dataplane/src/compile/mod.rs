@@ -1,6 +1,7 @@
 //! From what policies and services ask and what the node is, to the chains and sets that do it (docs/datapath.md, "Hooks" and
 //! "Sets"). Pure: equal input, equal output.
 
+mod addresses;
 mod deny;
 mod filter;
 mod gate;
@@ -11,7 +12,6 @@ mod vxlan;
 
 pub(crate) use gate::{gate_entry, gate_set};
 pub(crate) use mangle::{next_set, signature_set};
-pub(crate) use services::SERVICE;
 pub use signature::tag_of as signature_tag;
 pub(crate) use signature::{EGRESS, INGRESS, group_sets, pairs_of, pairs_set, signature_mark};
 
@@ -33,7 +33,7 @@ use crate::tree::Tree;
 /// Why no rules can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// more signatures or services than marks can tell apart
+    /// more signatures than marks can tell apart
     #[error(transparent)]
     OutOfIndexes(#[from] OutOfIndexes),
     /// more elements than the kernel is told to take
@@ -75,10 +75,8 @@ pub(crate) fn compile_after(
 ) -> Result<Spec, CompileError> {
     let max = facts.marks.index_max();
     let signature_tags: BTreeSet<String> = intent.signatures.keys().map(signature::tag_of).collect();
-    let service_tags = services::tags(intent, facts);
     let indexes = Indexes {
         signatures: index::assign("signatures", &previous.signatures, signature_tags.iter().map(String::as_str), max)?,
-        services: index::assign("service ports", &previous.services, service_tags.iter().map(String::as_str), max)?,
     };
     let mut spec = Spec { indexes, ..Spec::default() };
     for (family, family_facts) in facts.families() {
@@ -141,10 +139,6 @@ impl Compiler<'_> {
     /// The mark that stands for nothing.
     fn no_index(&self) -> MarkValue {
         MarkValue { value: 0, mask: self.facts.marks.scratch() }
-    }
-
-    fn index(&self, index: u32) -> MarkValue {
-        MarkValue { value: self.facts.marks.mark_of(index), mask: self.facts.marks.scratch() }
     }
 
     fn clear_scratch(&self) -> Rule {

@@ -1,52 +1,32 @@
-//! Service addresses and masquerade, in the nat table. A first packet finds its service by one look-up in mangle (the only table
-//! where a set can set a mark); established connections never come here.
+//! Service addresses and masquerade, in the nat table, which only the first packet of a connection meets: a tree of destinations leads to the
+//! chain of the service port.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use minipod_model::hash::short_hash;
 use minipod_model::{IpFamily, Protocol};
-use netd_policy::intent::{Backends, Frontend, Intent};
+use netd_policy::intent::{Backends, Frontend};
 
+use super::Compiler;
+use super::addresses::{self, Leaves};
 use super::gate::gate_set;
-use super::{Compiler, state};
 use crate::facts::NodeFacts;
 use crate::name::{ChainName, SetName};
-use crate::spec::{
-    Chain, ConnState, Content, Directions, Entry, Hook, Interface, Match, Rule, SetKind, SetSpec, Table, Target,
-};
-use crate::tree::{Leaves, Tree};
+use crate::spec::{Chain, Content, Directions, Entry, Hook, Interface, Match, Rule, SetKind, SetSpec, Table, Target};
 
 /// Choices that one chain makes; more of them make a tree of chains, so that a service with many endpoints costs little more.
 const CHOICES_MAX: usize = 8;
 
+/// Chain kind of the ports of a service's address.
+const ADDRESS: &str = "SD";
 /// Chain kind of a service's port.
-pub(crate) const SERVICE: &str = "SV";
-
-/// The index of each service port.
-pub(super) fn service_set(family: IpFamily) -> SetName {
-    SetName::fixed("svc", family)
-}
-
-/// The tree from an index to a service's chain.
-fn service_tree() -> ChainName {
-    ChainName::fixed("SERVICE-BY")
-}
+const SERVICE: &str = "SV";
 
 /// What belongs to the cluster and is not masqueraded.
 fn cluster_set(family: IpFamily) -> SetName {
     SetName::fixed("cluster", family)
-}
-
-/// The tags of the service ports that get a chain.
-pub(super) fn tags(intent: &Intent, facts: &NodeFacts) -> BTreeSet<String> {
-    intent
-        .services
-        .iter()
-        .filter(|(front, back)| is_served(front, back, facts))
-        .map(|(front, _)| tag_of(front))
-        .collect()
 }
 
 /// Whether connections to the address go anywhere: there are endpoints of its family, and it is not the cluster DNS, which answers
@@ -64,41 +44,39 @@ fn tag_of(frontend: &Frontend) -> String {
 
 impl Compiler<'_> {
     pub(super) fn services(&mut self) {
-        if self.family_facts.service_cidr.is_none() && self.intent.services.is_empty() {
-            return;
-        }
-        let family = self.family;
         let intent = self.intent;
-        let (mut leaves, mut entries) = (Leaves::new(), BTreeMap::new());
+        let mut ports: BTreeMap<IpAddr, Vec<Rule>> = BTreeMap::new();
         for (frontend, backends) in intent.services.iter() {
-            if IpFamily::of(frontend.address) != family || !is_served(frontend, backends, self.facts) {
+            if IpFamily::of(frontend.address) != self.family || !is_served(frontend, backends, self.facts) {
                 continue;
             }
             let tag = tag_of(frontend);
-            let Some(index) = self.spec.indexes.services.get(&tag).copied() else { continue };
             let chain = ChainName::of(SERVICE, &tag);
             self.service(&chain, &tag, frontend.protocol, backends);
-            leaves.insert(index, chain);
-            let entry = Entry::IpPort(frontend.address, frontend.protocol, frontend.port);
-            entries.insert(entry, Some(self.index(index)));
+            let port = Match::DestinationPorts(vec![(frontend.port, frontend.port)]);
+            let rule = Rule::new(vec![Match::Protocol(frontend.protocol), port], Target::Goto(chain));
+            ports.entry(frontend.address).or_default().push(rule);
         }
-        let map = service_set(family);
-        let set = SetSpec { kind: SetKind::HashIpPortMark(family), content: Content::of(entries) };
-        self.spec.sets.insert(map.clone(), set);
+        let leaves: Leaves =
+            ports.into_iter().map(|(address, rules)| (address, self.address(address, rules))).collect();
+        if leaves.is_empty() {
+            return;
+        }
+        let root = ChainName::fixed("SERVICES");
+        self.chains(Table::Nat, addresses::chains(&root, &leaves));
+        for hook in [Hook::Prerouting, Hook::Output] {
+            self.jump(Table::Nat, hook, Vec::new(), root.clone());
+        }
+    }
 
-        let find = ChainName::fixed("SERVICES");
-        let first = vec![state(ConnState::New), Match::NotTranslated];
-        let look_up = Target::MapMark(map.clone(), Directions::DstDst);
-        self.chain(Table::Mangle, find.clone(), Chain::new(vec![Rule::new(first, look_up)]));
-        let enter = Rule::new(vec![Match::Set(map, Directions::DstDst)], Target::Goto(service_tree()));
-        self.chain(Table::Nat, find.clone(), Chain::new(vec![enter]));
-        let otherwise = vec![self.clear_scratch()];
-        self.tree(Table::Nat, service_tree(), Tree { leaves, marks: self.facts.marks, otherwise });
-        for table in [Table::Nat, Table::Mangle] {
-            for hook in [Hook::Prerouting, Hook::Output] {
-                self.jump(table, hook, Vec::new(), find.clone());
-            }
+    /// What packets for a service's address meet: the rule of its port, or a chain with the rules of its ports.
+    fn address(&mut self, address: IpAddr, rules: Vec<Rule>) -> Rule {
+        if let [only] = rules.as_slice() {
+            return only.clone();
         }
+        let chain = ChainName::of(ADDRESS, &short_hash([address.to_string().as_str()], 16));
+        self.chain(Table::Nat, chain.clone(), Chain::new(rules));
+        Rule::always(Target::Goto(chain))
     }
 
     fn service(&mut self, chain: &ChainName, tag: &str, protocol: Protocol, backends: &Backends) {
@@ -110,7 +88,7 @@ impl Compiler<'_> {
             .map(|(address, port)| SocketAddr::new(*address, *port))
             .collect();
         let is_protocol = Match::Protocol(protocol);
-        let mut rules = vec![self.clear_scratch()];
+        let mut rules = Vec::new();
         let mut choices = Vec::new();
         for endpoint in endpoints {
             let translate = Rule::new(vec![is_protocol.clone()], Target::DestinationNat(endpoint));
@@ -168,7 +146,7 @@ impl Compiler<'_> {
         if self.family_facts.service_cidr.is_some() || !self.intent.services.is_empty() {
             // A pod that reaches itself through a service would otherwise answer itself directly and not know the connection.
             let own = Match::Set(gate_set(family), Directions::SrcDst);
-            rules.push(Rule::new(vec![Match::Out(Interface::AnyPod), own], Target::Masquerade));
+            rules.push(Rule::new(vec![Match::Out(Interface::AnyPod), Match::Translated, own], Target::Masquerade));
         }
         let facts = self.family_facts;
         let of_family = |net: &&IpNet| IpFamily::of(net.addr()) == family && net.prefix_len() > 0;

@@ -214,8 +214,8 @@ proptest! {
                     let forwarded_for_others = origin == Origin::Uplink && !matches!(route(*destination, LOCAL), Route::Pod(_));
                     for transport in &transports {
                         let judged = netd_policy::Packet { source: *source, destination: *destination, transport: *transport };
-                        // What is not a pod's is no policy's matter.
-                        if forwarded_for_others {
+                        // What is not a pod's is no policy's matter, and what a pod sends to its own address never leaves it.
+                        if forwarded_for_others || source == destination {
                             continue;
                         }
                         let to_dns = own.cluster_dns == Some(*destination);

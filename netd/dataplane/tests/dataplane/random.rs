@@ -72,7 +72,8 @@ pub(crate) fn packets() -> Vec<Packet> {
         destinations.extend(own.node_addresses.iter().chain(&own.cluster_dns));
         for (origin, source) in &sources {
             for destination in &destinations {
-                for transport in TRANSPORTS {
+                // What a pod sends to its own address never leaves it.
+                for transport in TRANSPORTS.into_iter().filter(|_| source != destination) {
                     let mut packet = Packet::first(origin.clone(), *source, *destination, transport);
                     packet.icmp = (transport == Transport::Other).then_some(crate::sample::echo_request(family));
                     packets.push(packet);

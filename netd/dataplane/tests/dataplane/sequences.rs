@@ -251,6 +251,41 @@ proptest! {
     }
 
     #[test]
+    fn a_pod_that_changes_its_labels_keeps_what_both_allow(
+        signatures in signatures(),
+        choice in choice(),
+        pod in 1..=6_u8,
+        signature in 0..4_usize,
+        member_of in proptest::collection::vec(any::<bool>(), 4),
+        is_named: bool,
+        facts in facts_of_a_start(),
+    ) {
+        let mut next = choice.clone();
+        if let Some(Some(there)) = next.pods.get_mut(usize::from(pod) - 1) {
+            *there = signature;
+        }
+        for (members, is_member) in next.members.iter_mut().zip(member_of) {
+            if is_member { members.insert(pod); } else { members.remove(&pod); }
+        }
+        if pod <= LOCAL {
+            if is_named { next.pairs.insert(pod); } else { next.pairs.remove(&pod); }
+        }
+        // As a node that has both signatures already: then nothing but elements changes.
+        let both = |now: &Choice, other: &Choice| {
+            let mut intent = intent(&signatures, now);
+            let other = crate::random::intent(&signatures, other);
+            Arc::make_mut(&mut intent.signatures).extend(other.signatures.iter().map(|(id, s)| (id.clone(), Arc::clone(s))));
+            intent
+        };
+        let mut dataplane = Dataplane::adopt(FakeKernel::default()).expect("nothing is there");
+        dataplane.apply(&both(&choice, &next), &facts).expect("applies");
+        let mut kernel = dataplane.kernel().clone();
+        let (plan, _) = plan_to(&mut kernel, &both(&next, &choice), &facts);
+        prop_assert!(plan.is_elements_only(), "{plan:?}");
+        check_prefixes(&mut kernel, &plan, true, Others::Absent)?;
+    }
+
+    #[test]
     fn pods_that_move_between_signatures_keep_what_both_allow(
         signatures in signatures(),
         choice in choice(),

@@ -26,10 +26,10 @@ fn set(name: &str) -> SetName {
 /// The words of one rule, without the comment.
 #[track_caller]
 fn check(family: IpFamily, matches: Vec<Match>, target: Target, expected: &str) {
-    let first = Rule::always(Target::Return);
-    let chains = BTreeMap::from([(chain("MP-X"), Arc::new(Chain::new(vec![first, Rule::new(matches, target)])))]);
+    let last = Rule::always(Target::Return);
+    let chains = BTreeMap::from([(chain("MP-X"), Arc::new(Chain::new(vec![Rule::new(matches, target), last])))]);
     let text = restore_text(family, Table::Mangle, &chains, &BTreeSet::new());
-    assert_eq!(text.lines().nth(3), Some(format!("-A MP-X {expected}").as_str()), "{text}");
+    assert_eq!(text.lines().nth(2), Some(format!("-A MP-X {expected}").as_str()), "{text}");
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn rules_are_spelled_as_iptables_reads_them() {
     );
     check(
         v4,
-        vec![Match::State(BTreeSet::from([ConnState::New, ConnState::Untracked])), Match::NotTranslated],
-        Target::MapMark(set("mp-svc4"), Directions::DstDst),
-        "-m conntrack --ctstate NEW,UNTRACKED -m conntrack ! --ctstate DNAT -j SET --map-set mp-svc4 dst,dst --map-mark",
+        vec![Match::State(BTreeSet::from([ConnState::New, ConnState::Untracked])), Match::Translated],
+        Target::MapMark(set("mp-sig4"), Directions::Src),
+        "-m conntrack --ctstate NEW,UNTRACKED -m conntrack --ctstate DNAT -j SET --map-set mp-sig4 src --map-mark",
     );
     check(v4, vec![Match::Mark(mark)], Target::Goto(chain("MP-Y")), "-m mark --mark 0x120000/0xffff0000 -g MP-Y");
     check(
