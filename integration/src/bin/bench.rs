@@ -1,6 +1,7 @@
 //! Runs a benchmark suite, prints its table and writes `target/bench/SUITE.json`.
 
 use anyhow::{Result, bail};
+use integration::bench::policy::Part;
 use integration::bench::{figure, pod, policy};
 use integration::programs;
 
@@ -17,8 +18,11 @@ fn main() -> Result<()> {
     };
     let figures = match suite.as_str() {
         "pod" => pod::measure(rounds)?,
-        "policy" => policy::measure(rounds)?,
-        other => bail!("unknown suite `{other}`: use pod or policy"),
+        "policy" => policy::measure(&Part::ALL, rounds)?,
+        "policy-changes" => policy::measure(&[Part::Changes], rounds)?,
+        "policy-packets" => policy::measure(&[Part::Packets], rounds)?,
+        "policy-streams" => policy::measure(&[Part::Streams], rounds)?,
+        other => bail!("unknown suite `{other}`: use pod, policy, policy-changes, policy-packets or policy-streams"),
     };
     println!("{}", figure::table(&figures));
     let programs = programs::directory()?;

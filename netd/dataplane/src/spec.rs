@@ -58,14 +58,15 @@ pub struct ChainKey {
     pub name: ChainName,
 }
 
-/// The rules of a chain, never empty: the last rule carries the hash by which the chain is judged. A comment costs every packet that meets it,
-/// and the last rule is the one that the fewest meet.
+/// The rules of a chain, never empty: one of them carries the hash by which the chain is judged, in a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// for people: what the chain is for
     pub label: Option<String>,
     /// in the order in which a packet meets them
     pub rules: Vec<Rule>,
+    /// the rule with the comment, counted from 0; the comment costs every packet for which all matches of this rule hold
+    pub told_by: usize,
 }
 
 /// A rule of ours in a built-in chain.
@@ -402,7 +403,16 @@ impl Chain {
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         debug_assert!(!rules.is_empty(), "a chain without rules carries no hash");
-        Self { label: None, rules }
+        // Most chains end with what hardly a packet comes to.
+        let told_by = rules.len().saturating_sub(1);
+        Self { label: None, rules, told_by }
+    }
+
+    /// The chain with the comment in the first rule that hardly a packet matches.
+    #[must_use]
+    pub fn told_by(mut self, is_rare: impl Fn(&Rule) -> bool) -> Self {
+        self.told_by = self.rules.iter().position(is_rare).unwrap_or(self.told_by);
+        self
     }
 
     /// The chain with a label for people.

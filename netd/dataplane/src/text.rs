@@ -124,8 +124,8 @@ pub fn restore_text<'a>(
     }
     for (name, chain) in replace {
         let comment = comment_of(family, name, chain);
-        for (number, rule) in (1..).zip(&chain.rules) {
-            let comment = (number == chain.rules.len()).then_some(comment.as_str());
+        for (number, rule) in chain.rules.iter().enumerate() {
+            let comment = (number == chain.told_by).then_some(comment.as_str());
             line(&mut text, &format!("-A {name}{}", rule_text(family, rule, comment)));
         }
     }
@@ -359,7 +359,7 @@ struct Reader<'a> {
 /// A chain as it was printed.
 #[derive(Default)]
 struct Printed {
-    /// the hash and the label that its last rule carries
+    /// the hash and the label that one of its rules carries
     comment: Option<(String, String)>,
     /// every rule, in the form in which rules are compared
     rules: Vec<String>,
@@ -391,7 +391,9 @@ impl Reader<'_> {
 
     fn rule(&mut self, key: ChainKey, rule: &str) {
         let printed = self.rules.entry(key.clone()).or_default();
-        printed.comment = comment_in(rule);
+        if let Some(comment) = comment_in(rule) {
+            printed.comment = Some(comment);
+        }
         printed.rules.push(normal(rule));
         if let Some(leaf) = leaf_in(rule) {
             self.observed.chains.entry(key).or_default().leaves.push(leaf);

@@ -12,13 +12,34 @@ use anyhow::Result;
 
 use super::figure::Figure;
 
-/// Measures everything, `rounds` times each.
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// what changes cost netd
+    Changes,
+    /// what the first packet of a connection costs
+    Packets,
+    /// what all others cost
+    Streams,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 3] = [Self::Changes, Self::Packets, Self::Streams];
+}
+
+/// Measures these parts, `rounds` times each.
 ///
 /// # Errors
 /// When something that is measured does not work.
-pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
-    let mut figures = change::measure(rounds)?;
-    figures.extend(packet::measure(rounds)?);
-    figures.extend(stream::measure(rounds)?);
+pub fn measure(parts: &[Part], rounds: usize) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for part in parts {
+        figures.extend(match part {
+            Part::Changes => change::measure(rounds),
+            Part::Packets => packet::measure(rounds),
+            Part::Streams => stream::measure(rounds),
+        }?);
+    }
     Ok(figures)
 }

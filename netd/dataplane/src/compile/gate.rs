@@ -72,8 +72,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// For the node's own packets. What is forwarded passes the gate with the verdict on its first packet, before the ingress rules: all that is
-    /// new to a connection tracking that forgets whatever belonged to a pod that is gone.
+    /// For the node's own packets, on which there is no verdict. What is forwarded to a pod needs a signature of the pod's address, which is there as
+    /// long as the pod's interface is known.
     fn gate_to_pods(&mut self, gate: &SetName) {
         let to = ChainName::fixed("TO");
         // What the node itself sends back on a connection that it may not have any more: the verdict sees only what comes in.

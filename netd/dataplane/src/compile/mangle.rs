@@ -44,22 +44,12 @@ impl Compiler<'_> {
     pub(super) fn mangle(&mut self) {
         self.input();
         self.forward();
-        self.side(EGRESS, "EGRESS-NEXT", &egress_tree(), Directions::Src, None);
-        // Nothing goes to an interface but to its own pod, and nothing to one that is not known yet (rulings 5 and 18).
-        let elsewhere = Match::NotSet(gate_set(self.family), Directions::DstDst);
-        let to_gate = Rule::new(vec![elsewhere], Target::Drop);
-        self.side(INGRESS, "INGRESS-NEXT", &ingress_tree(), Directions::Dst, Some(to_gate));
+        self.side(EGRESS, "EGRESS-NEXT", &egress_tree(), Directions::Src);
+        self.side(INGRESS, "INGRESS-NEXT", &ingress_tree(), Directions::Dst);
     }
 
     /// The chains of one end: a pod that is being moved has to pass the rules that it is moved to as well.
-    fn side(
-        &mut self,
-        word: &'static str,
-        next_word: &'static str,
-        tree: &ChainName,
-        side: Directions,
-        gate: Option<Rule>,
-    ) {
+    fn side(&mut self, word: &'static str, next_word: &'static str, tree: &ChainName, side: Directions) {
         let rules_by = |map| {
             [self.clear_scratch(), Rule::always(Target::MapMark(map, side)), Rule::always(Target::Goto(tree.clone()))]
         };
@@ -67,8 +57,9 @@ impl Compiler<'_> {
         let (now, then) = (rules_by(map), rules_by(next.clone()));
         let next_chain = ChainName::fixed(next_word);
         let moving = Rule::new(vec![Match::Set(next, side)], Target::Jump(next_chain.clone()));
-        let rules = gate.into_iter().chain([moving]).chain(now).collect();
-        self.chain(Table::Mangle, ChainName::fixed(word), Chain::new(rules));
+        let is_rare = |rule: &Rule| matches!(rule.target, Target::Jump(_));
+        let chain = Chain::new([moving].into_iter().chain(now).collect()).told_by(is_rare);
+        self.chain(Table::Mangle, ChainName::fixed(word), chain);
         self.chain(Table::Mangle, next_chain, Chain::new(then.to_vec()));
     }
 
@@ -90,7 +81,8 @@ impl Compiler<'_> {
         rules.push(Rule::new(vec![from], Target::Jump(ChainName::fixed(EGRESS))));
         rules.push(Rule::new(vec![to], Target::Jump(ChainName::fixed(INGRESS))));
         rules.push(self.clear_scratch());
-        self.chain(Table::Mangle, verdict, Chain::new(rules));
+        let is_rare = |rule: &Rule| rule.matches.contains(&Match::Translated);
+        self.chain(Table::Mangle, verdict, Chain::new(rules).told_by(is_rare));
         self.jump(Table::Mangle, Hook::Forward, Vec::new(), forward);
     }
 
