@@ -31,7 +31,8 @@ impl Engine {
         reply: Reply<Attached>,
         answers: &mut Answers,
     ) {
-        self.stale |= self.objects.merge(fresh);
+        let is_news = self.objects.merge(fresh);
+        self.take_note(is_news);
         if !self.objects.complete() {
             let message = "netd does not know the cluster's objects yet; try again".to_owned();
             let _ = reply.send(Err(Error { code: Code::TryAgainLater, message, details: Vec::new() }));
@@ -44,7 +45,8 @@ impl Engine {
         let taken = self.addresses_of_objects();
         match self.attacher.prepare(request, &taken, self.clock.now()) {
             Ok(prepared) => {
-                self.stale |= self.objects.apply(Change::Attached(as_object(prepared.record())));
+                let is_news = self.objects.apply(Change::Attached(as_object(prepared.record())));
+                self.take_note(is_news);
                 let namespace = request.pod.as_ref().map_or(NAMESPACE_OF_CONTAINERS, |pod| &pod.namespace);
                 let dns = pod_dns(namespace, &self.objects.index().cluster().options.cluster_dns);
                 answers.attaching.push((prepared, dns, reply));
@@ -58,7 +60,8 @@ impl Engine {
     pub(super) fn begin_detach(&mut self, sandbox: Sandbox, reply: Option<Reply<()>>, answers: &mut Answers) {
         // One that is being attached in the same batch is released by a later one: its caller has no answer yet.
         if let Some(record) = self.attacher.attachment(&sandbox) {
-            self.stale |= self.objects.apply(Change::Detached(record.link.clone()));
+            let is_news = self.objects.apply(Change::Detached(record.link.clone()));
+            self.take_note(is_news);
         }
         answers.detaching.push((sandbox, reply));
     }
@@ -110,7 +113,8 @@ impl Engine {
                 Ok(attached)
             }
             Err(error) => {
-                self.stale |= self.objects.apply(Change::Detached(record.link));
+                let is_news = self.objects.apply(Change::Detached(record.link));
+                self.take_note(is_news);
                 let refusal = refusal(&error);
                 tracing::warn!(container_id = %record.sandbox.container_id, error = %refusal, "cannot attach");
                 Err(refusal)
@@ -119,7 +123,8 @@ impl Engine {
     }
 
     fn forget(&mut self, prepared: &Prepared) {
-        self.stale |= self.objects.apply(Change::Detached(prepared.link().clone()));
+        let is_news = self.objects.apply(Change::Detached(prepared.link().clone()));
+        self.take_note(is_news);
     }
 
     /// Addresses that Pod objects of this node hold: not to be given to another pod while the object says so.

@@ -97,6 +97,8 @@ pub struct Engine {
     publish: Option<Publish>,
     /// the cluster DNS answers with older names
     unpublished: bool,
+    /// names may be different from those that it was told last
+    renamed: bool,
     revoker: Revoker,
     prober: Prober,
     clock: Clock,
@@ -149,6 +151,7 @@ impl Engine {
             others: Others::new(routing),
             publish,
             unpublished: false,
+            renamed: true,
             revoker,
             prober,
             clock,
@@ -203,7 +206,11 @@ impl Engine {
             match command {
                 Command::News { news, heard } => {
                     self.policies.note(&news, heard);
-                    self.stale |= self.objects.note(*news);
+                    // Policies have no names that anybody asks for.
+                    let is_named = news.kind() != crate::versions::Kind::NetworkPolicy;
+                    let is_news = self.objects.note(*news);
+                    self.stale |= is_news;
+                    self.renamed |= is_news && is_named;
                 }
                 Command::Attach { request, fresh, reply } => self.begin_attach(&request, *fresh, reply, &mut answers),
                 Command::Detach { sandbox, reply } => self.begin_detach(sandbox, Some(reply), &mut answers),
@@ -262,6 +269,12 @@ impl Engine {
         go_on
     }
 
+    /// What was noted of objects may be news.
+    fn take_note(&mut self, is_news: bool) {
+        self.stale |= is_news;
+        self.renamed |= is_news;
+    }
+
     /// Tells the cluster DNS what has changed; after the answers, which need not wait for it.
     fn publish_names(&mut self) {
         if std::mem::take(&mut self.unpublished)
@@ -285,7 +298,7 @@ impl Engine {
         let begin = Instant::now();
         let result = self.dataplane.put_in_force(&intent, &self.facts);
         let took = begin.elapsed();
-        self.unpublished = true;
+        self.unpublished |= std::mem::take(&mut self.renamed);
         match result {
             Ok(changes) => {
                 self.stale = false;

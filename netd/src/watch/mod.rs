@@ -40,6 +40,17 @@ pub enum News {
     Object(Object),
 }
 
+impl News {
+    /// Of which kind of object it tells.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::List { kind, .. } => *kind,
+            Self::Object(object) => object.kind,
+        }
+    }
+}
+
 /// A report about one object.
 #[derive(Debug)]
 pub struct Object {

@@ -14,6 +14,7 @@ pub mod host;
 pub mod ipset;
 pub mod iptables;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

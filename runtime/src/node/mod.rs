@@ -23,6 +23,7 @@ use std::io;
 use std::path::PathBuf;
 
 use minipod_kernel::host::{effective_uid, hostname};
+use minipod_kernel::memory::give_back_large_blocks;
 use minipod_kernel::process::raise_open_files;
 
 pub use name::NameError;
@@ -180,6 +181,7 @@ pub fn serve(options: &Options) -> Result<(), ServeError> {
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    give_back_large_blocks();
     // Before anything is made: what is refused here leaves nothing.
     let _namespace = namespace::take(&settings.directories)?;
     let _lock = lock::Lock::acquire(&settings.directories)?;
