@@ -102,6 +102,27 @@ all: every port that was asked for
 }
 
 #[test]
+fn a_browser_draws_the_matrix_without_fetching_anything() {
+    let lab = Lab::with_lesson(Iptables::Nft);
+    // In the node's network nothing could be fetched, and the page forbids it.
+    let script = "minipod policy matrix -o html > /run/matrix.html
+        HOME=/run exec chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking \
+            --disable-component-update --disable-sync --no-first-run --user-data-dir=/run/browser --window-size=1200,900 \
+            --enable-logging=stderr --screenshot=/run/matrix.png --dump-dom file:///run/matrix.html";
+    let ran = lab.shell(script);
+    let count = |text: &str| ran.stdout.matches(text).count();
+    assert!(ran.succeeded(), "{ran}");
+    // Three pods: nine squares with what they say, and a table of nine cells.
+    assert_eq!((count("<rect "), count("<title>other to hello-web: -</title>"), count("<td")), (9, 1, 9), "{ran}");
+    let complains = |line: &&str| line.contains("CONSOLE") || line.contains("Refused");
+    assert_eq!(ran.stderr.lines().find(complains), None, "{ran}");
+    // A page that is not drawn is a white picture of a few thousand bytes.
+    let size = lab.shell("head -c 8 /run/matrix.png | tail -c 7; stat -c ' %s' /run/matrix.png").stdout;
+    let bytes: u64 = size.split_whitespace().last().and_then(|size| size.parse().ok()).expect("a size");
+    assert!(size.contains("PNG") && bytes > 15_000, "{size}");
+}
+
+#[test]
 fn lint_tells_what_probably_does_otherwise_than_was_meant_and_fails_on_warnings() {
     let lab = Lab::with_lesson(Iptables::Nft);
     let ran = lab.minipod(&["policy", "lint"]);

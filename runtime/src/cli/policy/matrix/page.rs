@@ -78,7 +78,7 @@ fn picture(matrix: &Matrix, names: &[String]) -> String {
             let shape = match content.reach() {
                 Reach::All => square("all"),
                 Reach::Nothing => square("none"),
-                Reach::NotAsked | Reach::NoFamily => square("unknown"),
+                Reach::NoFamily => square("unknown"),
                 Reach::Some(_) => {
                     let (right, bottom) = (x + inner, y + inner);
                     let half = format!("M{x} {y}V{bottom}H{right}Z");
@@ -92,7 +92,7 @@ fn picture(matrix: &Matrix, names: &[String]) -> String {
         }
     }
     svg.push_str(
-        "</svg></div>\n<p>Full square: every port. Half square: some. Pale square: none. Dashed: not asked.</p>\n",
+        "</svg></div>\n<p>Full square: every port. Half square: some. Pale square: none. Dashed: no address family in common.</p>\n",
     );
     svg
 }
@@ -109,7 +109,7 @@ fn table(matrix: &Matrix, names: &[String]) -> String {
             let class = match content.reach() {
                 Reach::All => "all",
                 Reach::Some(_) => "some",
-                Reach::Nothing | Reach::NotAsked | Reach::NoFamily => "none",
+                Reach::Nothing | Reach::NoFamily => "none",
             };
             let _ = write!(table, "<td class=\"{class}\">{}</td>", escape(&cell(content, usize::MAX)));
         }
@@ -117,7 +117,7 @@ fn table(matrix: &Matrix, names: &[String]) -> String {
     }
     table.push_str("</tbody>\n</table></div>\n<ul>\n");
     for line in legend(matrix) {
-        let _ = writeln!(table, "<li>{}</li>", escape(line));
+        let _ = writeln!(table, "<li>{}</li>", escape(&line));
     }
     table + "</ul>\n"
 }

@@ -7,7 +7,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1;
 use minipod_model::{IpFamily, PodKey, Protocol};
 use netd_policy::evaluate::verdict;
+use netd_policy::object::{PortNumbers, RulePorts};
 use netd_policy::{Cluster, Packet, Transport, object};
+
+/// A port of which no policy speaks.
+const ANY: Port = Port { number: 80, protocol: Protocol::Tcp };
 
 /// A destination port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +27,19 @@ pub(super) struct Matrix {
     pub(super) pods: Vec<PodKey>,
     /// by source, then by destination
     pub(super) rows: Vec<Vec<Cell>>,
+    /// what pods were asked for that declare no port, where none was given
+    pub(super) supposed: Option<Supposed>,
     /// pods that no packet is sent to, with the reason
     pub(super) not_shown: Vec<(PodKey, &'static str)>,
+}
+
+/// Ports that nobody declares and nobody gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Supposed {
+    /// policies name them
+    Named(BTreeSet<Port>),
+    /// no policy names a port: one is as good as another
+    Any(Port),
 }
 
 /// One pair: every port that was asked for, with the families that both ends have, and whether they pass.
@@ -34,8 +49,6 @@ pub(super) struct Cell(pub(super) Vec<(Port, Vec<(IpFamily, bool)>)>);
 /// What a cell comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// nothing was asked: the destination declares no port
-    NotAsked,
     /// the two ends have no address family in common
     NoFamily,
     All,
@@ -69,10 +82,11 @@ struct End {
 }
 
 impl Matrix {
-    /// Between these pods of the cluster, `ports` and those that they declare.
+    /// Between these pods of the cluster, `ports` and those that they declare; where there are neither, those that policies name.
     pub(super) fn of<'a>(cluster: &Cluster, pods: impl Iterator<Item = &'a v1::Pod>, ports: &[Port]) -> Self {
         let mut ends = Vec::new();
         let mut not_shown = Vec::new();
+        let mut supposed = None;
         for pod in pods {
             let read = object::Pod::read(pod);
             match (read.host_network, read.finished, read.addresses.is_empty()) {
@@ -80,7 +94,10 @@ impl Matrix {
                 (_, true, _) => not_shown.push((read.key, "has ended")),
                 (.., true) => not_shown.push((read.key, "no address yet")),
                 (false, false, false) => {
-                    let ports = declared(pod).chain(ports.iter().copied()).collect();
+                    let mut ports: BTreeSet<Port> = declared(pod).chain(ports.iter().copied()).collect();
+                    if ports.is_empty() {
+                        ports = supposed.get_or_insert_with(|| Supposed::of(cluster)).ports();
+                    }
                     ends.push(End { key: read.key, addresses: read.addresses, ports });
                 }
             }
@@ -89,13 +106,39 @@ impl Matrix {
         not_shown.sort();
         let row = |from: &End| ends.iter().map(|to| cell(cluster, from, to)).collect();
         let rows = ends.iter().map(row).collect();
-        Self { pods: ends.into_iter().map(|end| end.key).collect(), rows, not_shown }
+        Self { pods: ends.into_iter().map(|end| end.key).collect(), rows, supposed, not_shown }
     }
 
     /// Source, destination and what lies between them.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&PodKey, &PodKey, &Cell)> {
         let rows = self.pods.iter().zip(&self.rows);
         rows.flat_map(|(from, row)| self.pods.iter().zip(row).map(move |(to, cell)| (from, to, cell)))
+    }
+}
+
+impl Supposed {
+    /// What the policies of a cluster name, of ranges the first and the last.
+    fn of(cluster: &Cluster) -> Self {
+        let rules = cluster.policies.values().flat_map(|policy| policy.ingress.iter().chain(&policy.egress).flatten());
+        let listed = rules.filter_map(|rule| match &rule.ports {
+            RulePorts::Listed(ports) => Some(ports),
+            RulePorts::Every => None,
+        });
+        let ends = listed.flatten().filter_map(|port| match port.numbers {
+            PortNumbers::Range(first, last) => {
+                Some([first, last].map(|number| Port { number, protocol: port.protocol }))
+            }
+            PortNumbers::Every | PortNumbers::Named(_) => None,
+        });
+        let named: BTreeSet<Port> = ends.flatten().filter(|port| port.number > 0).collect();
+        if named.is_empty() { Self::Any(ANY) } else { Self::Named(named) }
+    }
+
+    fn ports(&self) -> BTreeSet<Port> {
+        match self {
+            Self::Named(ports) => ports.clone(),
+            Self::Any(port) => [*port].into(),
+        }
     }
 }
 
@@ -126,9 +169,6 @@ fn cell(cluster: &Cluster, from: &End, to: &End) -> Cell {
 
 impl Cell {
     pub(super) fn reach(&self) -> Reach {
-        if self.0.is_empty() {
-            return Reach::NotAsked;
-        }
         if self.0.iter().all(|(_, families)| families.is_empty()) {
             return Reach::NoFamily;
         }

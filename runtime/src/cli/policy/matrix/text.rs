@@ -6,7 +6,7 @@ use minipod_model::PodKey;
 use serde_json::{Map, Value, json};
 
 use super::super::super::table::Table;
-use super::reach::{Cell, Matrix, Reach};
+use super::reach::{Cell, Matrix, Reach, Supposed};
 
 /// As wide a table may become; the destinations that do not fit are in the next one.
 const WIDTH: usize = 120;
@@ -14,6 +14,8 @@ const WIDTH: usize = 120;
 const GAP: usize = 3;
 /// As many ports are listed in a cell.
 const PORTS: usize = 3;
+/// As many ports are listed beneath.
+const SUPPOSED: usize = 10;
 /// Above the names of the sources.
 const CORNER: &str = "FROM \\ TO";
 
@@ -25,7 +27,6 @@ pub(super) fn name(pod: &PodKey, namespace: Option<&str>) -> String {
 /// What stands in a cell.
 pub(super) fn cell(cell: &Cell, most: usize) -> String {
     match cell.reach() {
-        Reach::NotAsked => "?".to_owned(),
         Reach::NoFamily => "!".to_owned(),
         Reach::All => "all".to_owned(),
         Reach::Nothing => "-".to_owned(),
@@ -43,18 +44,35 @@ pub(super) fn cell(cell: &Cell, most: usize) -> String {
 }
 
 /// What the cells mean, as far as the matrix has such cells.
-pub(super) fn legend(matrix: &Matrix) -> Vec<&'static str> {
+pub(super) fn legend(matrix: &Matrix) -> Vec<String> {
     let has = |is: fn(&Reach) -> bool| matrix.pairs().any(|(_, _, cell)| is(&cell.reach()));
-    let kinds: [(bool, &'static str); 4] = [
+    let kinds: [(bool, &str); 3] = [
         (has(|reach| *reach == Reach::All), "all: every port that was asked for"),
         (has(|reach| *reach == Reach::Nothing), "-: none of them"),
-        (
-            has(|reach| *reach == Reach::NotAsked),
-            "?: no port was asked for, the destination declares none: give one with `--port`",
-        ),
         (has(|reach| *reach == Reach::NoFamily), "!: no address family in common"),
     ];
-    kinds.into_iter().filter_map(|(is_there, text)| is_there.then_some(text)).collect()
+    let kinds = kinds.into_iter().filter_map(|(is_there, text)| is_there.then(|| text.to_owned()));
+    kinds.chain(matrix.supposed.as_ref().map(supposed)).collect()
+}
+
+/// What pods were asked for that declare nothing.
+fn supposed(supposed: &Supposed) -> String {
+    match supposed {
+        Supposed::Named(ports) => {
+            let shown: Vec<String> = ports.iter().take(SUPPOSED).map(ToString::to_string).collect();
+            let more = ports.len().saturating_sub(SUPPOSED);
+            let more = if more > 0 { format!(" and {more} others") } else { String::new() };
+            let shown = shown.join(", ");
+            format!(
+                "Pods that declare no port were asked for those that policies name ({shown}{more}); `--port` asks for others"
+            )
+        }
+        Supposed::Any(port) => {
+            format!(
+                "Pods that declare no port were asked for {port}, since no policy names one; `--port` asks for others"
+            )
+        }
+    }
 }
 
 /// As many tables as are needed to keep each legible, and what is said beneath.
@@ -134,13 +152,13 @@ mod tests {
     fn cells_say_all_nothing_or_the_ports_with_the_family_where_families_differ() {
         let expected = "\
 FROM \\ TO   client   old   web
-client      ?        all   80/TCP, 81/TCP IPv6
-old         ?        all   -
-web         ?        all   all
+client      all      all   80/TCP, 81/TCP IPv6
+old         all      all   -
+web         all      all   all
 
 all: every port that was asked for
 -: none of them
-?: no port was asked for, the destination declares none: give one with `--port`
+Pods that declare no port were asked for those that policies name (80/TCP, 81/TCP); `--port` asks for others
 Not shown: host (on the host's network: no policy applies)
 Not shown: new (no address yet)
 ";
