@@ -215,6 +215,7 @@ impl Vxlan {
 }
 
 /// All addresses of all nodes, if there are others than this one.
+#[must_use]
 pub fn addresses_of_all(this: &str, nodes: &BTreeMap<String, Node>) -> BTreeSet<IpAddr> {
     if nodes.keys().all(|name| name == this) {
         return BTreeSet::new();

@@ -287,11 +287,11 @@ impl Drop for Flow {
 
 /// The next packet that is wanted, with where it came from. It is sent again and again until it is there, as the protocol's timers do.
 fn receive<T>(socket: &Socket, wanted: impl Fn(&[u8]) -> Option<T>, send: impl Fn()) -> (T, IpAddr) {
-    let mut sent: Option<Instant> = None;
+    let mut last: Option<Instant> = None;
     let next = || {
-        if sent.is_none_or(|at| at.elapsed() > SEND_AGAIN) {
+        if last.is_none_or(|at| at.elapsed() > SEND_AGAIN) {
             send();
-            sent = Some(Instant::now());
+            last = Some(Instant::now());
         }
         // A raw socket hears other associations of the same pod as well, faster than this asks: all that is there is read.
         std::iter::from_fn(|| receive_raw(socket)).find_map(|(bytes, from)| Some((wanted(&bytes)?, from)))

@@ -82,7 +82,7 @@ impl Before for Spec {
     }
 
     fn is_chain(&self, key: &ChainKey, chain: &Chain) -> Option<bool> {
-        self.chains.get(key).map(|there| std::ptr::eq(&**there, chain) || **there == *chain)
+        self.chains.get(key).map(|there| std::ptr::eq(there.as_ref(), chain) || **there == *chain)
     }
 
     fn leaves(&self, root: &ChainKey, marks: MarkBits) -> Leaves {

@@ -58,6 +58,7 @@ impl<'a> Contents<'a> {
     }
 
     /// In the order of [`Entry`].
+    #[must_use]
     pub fn iter(self) -> Box<dyn Iterator<Item = (Entry, Option<MarkValue>)> + 'a> {
         match self {
             Self::Entries(entries) => Box::new(entries.iter().map(|(entry, mark)| (entry.clone(), *mark))),

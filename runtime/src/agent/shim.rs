@@ -229,7 +229,7 @@ async fn end(process: Option<Arc<PidFd>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn wait_for_socket(directory: &Path, child: &mut Child) -> Result<UnixStream, ShimError> {

@@ -64,7 +64,7 @@ pub(super) fn measure(rounds: usize) -> Result<Vec<Figure>> {
 /// Half of the large sets hold the pod; `peer` is one of a hundred.
 fn labels(number: usize) -> Value {
     let mut labels = json!({"peer": format!("p{}", number % 100)});
-    for set in (0..LARGE).filter(|set| (number + set) % 2 == 0) {
+    for set in (0..LARGE).filter(|set| (number + set).is_multiple_of(2)) {
         labels[format!("in-{set}")] = json!("yes");
     }
     labels

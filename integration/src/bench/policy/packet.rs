@@ -44,10 +44,10 @@ pub(super) fn measure(rounds: usize) -> Result<Vec<Figure>> {
         }
     }
     drop(floor_server);
-    Ok(figures(&plain, servers.iter().map(|(name, .., series)| (name.as_str(), series)).collect()))
+    Ok(figures(&plain, &servers.iter().map(|(name, .., series)| (name.as_str(), series)).collect::<Vec<_>>()))
 }
 
-fn figures(plain: &Series, servers: Vec<(&str, &Series)>) -> Vec<Figure> {
+fn figures(plain: &Series, servers: &[(&str, &Series)]) -> Vec<Figure> {
     let ratios: Vec<f64> = servers.iter().map(|(_, series)| series.median() / plain.median()).collect();
     let mut figures: Vec<Figure> = servers
         .iter()

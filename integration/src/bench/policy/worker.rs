@@ -56,6 +56,7 @@ fn serve() -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "datagrams at a steady pace are what is asked for")]
 fn send(address: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;
     loop {
@@ -115,6 +116,7 @@ fn connects(address: SocketAddr, count: usize) -> Result<f64> {
 }
 
 /// Takes in and closes what has come, now and then.
+#[expect(clippy::disallowed_methods, reason = "nothing is to wake it up")]
 fn serve_sleepily(listener: &TcpListener) {
     loop {
         thread::sleep(Duration::from_millis(10));

@@ -62,7 +62,7 @@ impl Pairs {
 /// All of both.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
-    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) by_id: BTreeMap<GroupId, Group>,
     pub(super) pairs: BTreeMap<PairsId, Pairs>,
     by_port: BTreeMap<(String, Protocol), BTreeSet<PairsId>>,
 }
@@ -80,9 +80,9 @@ impl Groups {
 
     /// One user less; the group if it was the last one.
     pub(super) fn release_group(&mut self, id: &GroupId) -> Option<Group> {
-        let group = self.groups.get_mut(id)?;
+        let group = self.by_id.get_mut(id)?;
         group.users -= 1;
-        if group.users > 0 { None } else { self.groups.remove(id) }
+        if group.users > 0 { None } else { self.by_id.remove(id) }
     }
 
     /// One user less; the pairs if it was the last one.

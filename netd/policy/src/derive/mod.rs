@@ -244,14 +244,14 @@ impl Derived {
     }
 
     fn acquire_group(&mut self, cluster: &Cluster, id: GroupId, set: &PeerSet, touched: &mut Touched) {
-        if let Some(group) = self.groups.groups.get_mut(&id) {
+        if let Some(group) = self.groups.by_id.get_mut(&id) {
             group.users += 1;
             return;
         }
         let terms = self.acquire_terms(cluster, set, touched);
         let nets = set.nets.without(&dns(cluster)).prefixes().into_iter();
         let nets = nets.filter(|net| cluster.options.families.contains(&IpFamily::of(net.addr()))).collect();
-        self.groups.groups.insert(id.clone(), Group { terms, nets: Arc::new(nets), users: 1 });
+        self.groups.by_id.insert(id.clone(), Group { terms, nets: Arc::new(nets), users: 1 });
         touched.new_groups.insert(id);
     }
 
@@ -345,7 +345,7 @@ impl Derived {
             self.touch_owners(*address, touched);
         }
         for key in std::mem::take(&mut touched.members) {
-            self.look_at_member(cluster, key, touched);
+            self.look_at_member(cluster, &key, touched);
         }
         for address in &taken {
             self.touch_owners(*address, touched);
@@ -357,12 +357,12 @@ impl Derived {
         }
     }
 
-    fn look_at_member(&mut self, cluster: &Cluster, key: MemberKey, touched: &mut Touched) {
-        let now = describe::member(cluster, &key);
+    fn look_at_member(&mut self, cluster: &Cluster, key: &MemberKey, touched: &mut Touched) {
+        let now = describe::member(cluster, key);
         let terms = now.as_ref().map_or_else(Vec::new, |now| {
             self.terms.selecting(now.namespace, &KnownLabels::of(cluster, now.namespace), &now.labels)
         });
-        let before = self.members.id(&key).and_then(|id| Some((id, self.members.get(id)?)));
+        let before = self.members.id(key).and_then(|id| Some((id, self.members.get(id)?)));
         if let Some((_, before)) = before
             && let Some(now) = &now
             && before.namespace == now.namespace
@@ -380,8 +380,8 @@ impl Derived {
             self.touch_owners(*address, touched);
         }
         let id_before = before.map(|(id, _)| id);
-        let before = self.members.set(&key, now.as_ref());
-        let id = self.members.id(&key).or(id_before);
+        let before = self.members.set(key, now.as_ref());
+        let id = self.members.id(key).or(id_before);
         let (gone, fresh) = term_differences(before.as_ref(), &terms);
         for term in gone.iter().chain(&fresh) {
             for group in self.terms.get(*term).into_iter().flat_map(|term| &term.groups) {
@@ -389,8 +389,12 @@ impl Derived {
             }
         }
         if let Some(id) = id {
-            gone.iter().for_each(|term| self.terms.deselect(*term, id));
-            fresh.iter().for_each(|term| self.terms.select(*term, id));
+            for term in &gone {
+                self.terms.deselect(*term, id);
+            }
+            for term in &fresh {
+                self.terms.select(*term, id);
+            }
             self.members.set_terms(id, terms);
         }
         for address in &moved {
@@ -419,7 +423,7 @@ impl Derived {
     /// Fills groups and pairs that are new.
     fn fill(&mut self, touched: &Touched) {
         for id in &touched.new_groups {
-            let Some(group) = self.groups.groups.get(id) else { continue };
+            let Some(group) = self.groups.by_id.get(id) else { continue };
             let members: BTreeSet<MemberId> = group
                 .terms
                 .iter()
@@ -446,7 +450,7 @@ impl Derived {
     /// Brings groups and pairs up to date at addresses that may have come or gone.
     fn correct(&mut self, touched: &Touched) {
         for (id, addresses) in &touched.in_groups {
-            let Some(group) = self.groups.groups.get(id) else { continue };
+            let Some(group) = self.groups.by_id.get(id) else { continue };
             let Some(there) = self.intent.groups.get(id) else { continue };
             let is_wrong =
                 |address: &&IpAddr| self.members.is_selected(**address, &group.terms) != there.pods.contains(address);

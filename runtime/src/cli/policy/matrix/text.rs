@@ -51,7 +51,7 @@ pub(super) fn legend(matrix: &Matrix) -> Vec<String> {
         (has(|reach| *reach == Reach::Nothing), "-: none of them"),
         (has(|reach| *reach == Reach::NoFamily), "!: no address family in common"),
     ];
-    let kinds = kinds.into_iter().filter_map(|(is_there, text)| is_there.then(|| text.to_owned()));
+    let kinds = kinds.into_iter().filter(|(is_there, _)| *is_there).map(|(_, text)| text.to_owned());
     kinds.chain(matrix.supposed.as_ref().map(supposed)).collect()
 }
 
