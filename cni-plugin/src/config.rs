@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use minipod_protocol::netd::{Dns, Sandbox};
 use serde_json::{Map, Value};
@@ -16,6 +17,10 @@ pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1
 pub(crate) const LATEST: &str = "1.1.0";
 
 const DEFAULT_SOCKET: &str = "/run/minipod/netd.sock";
+/// How long an ADD waits for a netd that does not run, where the configuration does not say. A restart takes less.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+/// Runtimes give up on an ADD after some minutes themselves.
+const MAX_WAIT_SECONDS: u64 = 120;
 
 /// Keys that the specification gives a meaning which needs nothing from us.
 const IGNORED: [&str; 6] = ["capabilities", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "dns", "keyrings"];
@@ -27,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) version: &'static str,
     /// netd's socket
     pub(crate) socket: PathBuf,
+    /// how long an ADD waits for a netd that does not run
+    pub(crate) wait: Duration,
     /// labels of a container that no API object describes
     pub(crate) labels: BTreeMap<String, String>,
     /// requested addresses
@@ -53,6 +60,7 @@ impl Config {
         let mut config = Self {
             version,
             socket: PathBuf::from(DEFAULT_SOCKET),
+            wait: DEFAULT_WAIT,
             labels: BTreeMap::new(),
             addresses: Vec::new(),
             mac: None,
@@ -66,6 +74,7 @@ impl Config {
                 "cniVersion" | "type" => {}
                 "name" => name = text(key, value)?,
                 "socket" => config.socket = PathBuf::from(text(key, value)?),
+                "waitSeconds" => config.wait = wait(key, value)?,
                 "args" => config.read_args(object(key, value)?)?,
                 "runtimeConfig" => config.read_runtime(object(key, value)?)?,
                 "prevResult" if value.is_null() => {}
@@ -156,6 +165,12 @@ fn text<'a>(key: &str, value: &'a Value) -> Result<&'a str, Failure> {
 
 fn object<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Failure> {
     value.as_object().ok_or_else(|| invalid(key, value, "object"))
+}
+
+fn wait(key: &str, value: &Value) -> Result<Duration, Failure> {
+    let seconds = value.as_u64().filter(|seconds| *seconds <= MAX_WAIT_SECONDS);
+    let what = format!("whole number of seconds from 0 to {MAX_WAIT_SECONDS}");
+    seconds.map(Duration::from_secs).ok_or_else(|| invalid(key, value, &what))
 }
 
 fn list<'a>(key: &str, value: &'a Value) -> Result<&'a Vec<Value>, Failure> {
@@ -286,6 +301,17 @@ mod tests {
         let config = read(&json!({})).expect("valid");
         assert_eq!(config.check_for(Verb::Status).map_err(|failure| failure.code), Err(1));
         assert_eq!(config.check_for(Verb::Check), Ok(()));
+    }
+
+    #[test]
+    fn the_wait_for_netd_has_bounds() {
+        let wait = |value: Value| read(&json!({ "waitSeconds": value })).map(|config| config.wait.as_secs());
+        assert_eq!(read(&json!({})).expect("valid").wait.as_secs(), 5);
+        assert_eq!((wait(json!(0)), wait(json!(120))), (Ok(0), Ok(120)));
+        for bad in [json!(121), json!(-1), json!(0.5), json!("5"), json!(null)] {
+            let (code, message) = wait(bad.clone()).expect_err("a refusal");
+            assert!(code == 7 && message.contains("from 0 to 120"), "{bad}: {code} {message}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::{Path, PathBuf};
     use std::thread::{self, JoinHandle};
+    use std::time::Duration;
 
     use minipod_protocol::netd::{Code, Envelope, Error, Request, Response};
     use minipod_protocol::{line, queue};
@@ -161,6 +162,20 @@ mod tests {
         let expected = json!({ "cniVersion": "1.1.0", "code": 11, "msg": "no address", "details": "range full" });
         assert_eq!((outcome.success, document(&outcome)), (false, expected));
         netd.join().expect("netd");
+    }
+
+    #[test]
+    fn add_waits_for_a_netd_that_comes_back_and_no_longer_than_it_is_told() {
+        let directory = Directory::new("wait");
+        let outcome = call("ADD", &directory.socket(), json!({ "waitSeconds": 0 }));
+        assert_eq!((outcome.success, document(&outcome)["code"].as_u64()), (false, Some(11)));
+        let socket = directory.socket();
+        let caller = thread::spawn(move || call("ADD", &socket, json!({ "waitSeconds": 60 })));
+        thread::sleep(Duration::from_millis(100));
+        assert!(!caller.is_finished(), "an ADD that waits");
+        let netd = netd(&directory.socket(), Response::Attached(attached()));
+        assert!(caller.join().expect("caller").success);
+        assert!(matches!(netd.join().expect("netd"), Request::Attach(_)));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What each verb asks netd, and what it makes of the answer.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use minipod_protocol::netd::{self, Attach, Check, PodRef, Request, Response, Sandbox};
 use minipod_protocol::queue;
@@ -15,6 +17,8 @@ use crate::previous;
 
 /// An ADD waits for the pod's policy; runtimes give up after some minutes themselves.
 const ATTACH: Duration = Duration::from_secs(90);
+/// How soon an attach looks again for a netd that does not run.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const OTHER: Duration = Duration::from_secs(30);
 const STATUS: Duration = Duration::from_secs(5);
 
@@ -48,7 +52,7 @@ fn add(environment: &Environment, config: &Config) -> Result<Value, Failure> {
         addresses: config.addresses.clone(),
         mac: config.mac.clone(),
     });
-    match ask(&config.socket, request, ATTACH)? {
+    match ask_patiently(&config.socket, &request, ATTACH, config.wait)? {
         Response::Attached(attached) => Ok(answer::result(config, environment, &attached)),
         other => Err(unexpected(&other)),
     }
@@ -112,17 +116,32 @@ fn gc(config: &Config) -> Result<(), Failure> {
 }
 
 fn done(socket: &Path, request: Request, timeout: Duration) -> Result<(), Failure> {
-    match ask(socket, request, timeout)? {
+    match ask(socket, &request, timeout)? {
         Response::Done => Ok(()),
         other => Err(unexpected(&other)),
     }
 }
 
-fn ask(socket: &Path, request: Request, timeout: Duration) -> Result<Response, Failure> {
-    match netd::ask(socket, request, timeout) {
-        Ok(Response::Error(error)) => Err(Failure::refused(error)),
-        Ok(response) => Ok(response),
-        Err(error) => Err(Failure::unanswered(socket, &error)),
+fn ask(socket: &Path, request: &Request, timeout: Duration) -> Result<Response, Failure> {
+    ask_patiently(socket, request, timeout, Duration::ZERO)
+}
+
+/// While nobody listens it is tried again, for `patience` at most: a netd that is being restarted or replaced is back in a
+/// moment. Nothing has been asked then, so nothing is asked twice.
+fn ask_patiently(socket: &Path, request: &Request, timeout: Duration, patience: Duration) -> Result<Response, Failure> {
+    let begin = Instant::now();
+    loop {
+        let error = match netd::ask(socket, request.clone(), timeout) {
+            Ok(Response::Error(error)) => return Err(Failure::refused(error)),
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let nobody_listens = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+        let left = patience.saturating_sub(begin.elapsed());
+        if !nobody_listens || left.is_zero() {
+            return Err(Failure::unanswered(socket, &error));
+        }
+        thread::sleep(LOOK_AGAIN.min(left));
     }
 }
 
