@@ -139,6 +139,14 @@ mod tests {
         serde_json::from_str(&outcome.stdout).expect("one document on stdout")
     }
 
+    /// Gives an ADD that does not wait the time to fail.
+    #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "that nothing happens has no condition to wait for")]
+    fn caller_is_waiting(caller: &JoinHandle<Outcome>) {
+        thread::sleep(Duration::from_millis(100));
+        assert!(!caller.is_finished(), "an ADD that waits");
+    }
+
     #[test]
     fn add_asks_for_the_pod_and_prints_the_result() {
         let directory = Directory::new("add");
@@ -171,8 +179,7 @@ mod tests {
         assert_eq!((outcome.success, document(&outcome)["code"].as_u64()), (false, Some(11)));
         let socket = directory.socket();
         let caller = thread::spawn(move || call("ADD", &socket, json!({ "waitSeconds": 60 })));
-        thread::sleep(Duration::from_millis(100));
-        assert!(!caller.is_finished(), "an ADD that waits");
+        caller_is_waiting(&caller);
         let netd = netd(&directory.socket(), Response::Attached(attached()));
         assert!(caller.join().expect("caller").success);
         assert!(matches!(netd.join().expect("netd"), Request::Attach(_)));
