@@ -16,6 +16,7 @@ const PORT: u16 = 81;
 
 on_both_variants! {
     a_dropped_packet_is_told_with_its_pods_ports_direction_and_policies
+    what_a_pods_kernel_sends_by_itself_is_not_told
     who_follows_is_told_of_packets_as_they_come
     a_flood_is_told_by_samples_and_hides_no_other_pod
     metrics_count_each_denied_packet_by_the_policies_that_isolate
@@ -126,6 +127,22 @@ fn a_dropped_packet_is_told_with_its_pods_ports_direction_and_policies(iptables:
             "{said}"
         );
     }
+}
+
+fn what_a_pods_kernel_sends_by_itself_is_not_told(iptables: Iptables) {
+    let scene = Scene::new(iptables);
+    let Scene { server, stranger, .. } = &scene;
+    let reported = || std::fs::read_to_string("/proc/thread-self/net/snmp6").expect("counters of the pod's network");
+    until("the kernel of the pod to report its groups", LIMIT, || {
+        let counters = stranger.run(reported);
+        let sent = counters.lines().find_map(|line| line.strip_prefix("Icmp6OutMLDv2Reports")).expect("a counter");
+        (sent.trim() != "0").then_some(())
+    })
+    .expect("reports");
+    // Packets are told in their order: what the kernel sent before this would have been told before it.
+    scene.expect(stranger, None, server.addresses[1], &json!({"reason": "ingress", "protocol": "UDP"}));
+    let told = scene.told();
+    assert!(told.iter().all(|dropped| dropped["protocol"] == "UDP"), "{told:#?}");
 }
 
 fn who_follows_is_told_of_packets_as_they_come(iptables: Iptables) {

@@ -15,6 +15,8 @@ pub(super) const FROM_POD: [u8; 3] = [133, 135, 136];
 /// What the node sends a pod: neighbour solicitation and advertisement.
 const TO_POD: [u8; 2] = [135, 136];
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Multicast listener reports, done, and reports of version 2 (RFC 2710, RFC 3810).
+const LISTENER: [u8; 3] = [131, 132, 143];
 /// A packet that no router has forwarded (RFC 4861, section 7.1).
 const NOT_FORWARDED: Match = Match::HopLimit(255);
 
@@ -61,6 +63,12 @@ impl Compiler<'_> {
                     Rule::new(vec![to, Match::Icmpv6Type(kind), NOT_FORWARDED], Target::Return)
                 }));
             }
+            // A pod's kernel reports the groups that it joins, from an address that is not the pod's, whenever its link comes up. Nobody here
+            // routes multicast: they are dropped, and nobody need hear of it.
+            for kind in LISTENER {
+                let to = Match::Destination(link_local_multicast());
+                discovery.push(Rule::new(vec![to, Match::Icmpv6Type(kind)], Target::Drop));
+            }
             discovery.extend([Self::tell(Reason::Spoofed), drop]);
             self.chain(Table::Raw, icmp, Chain::new(discovery));
         }
@@ -90,6 +98,13 @@ impl Compiler<'_> {
 
 /// Link-local unicast and multicast.
 fn link_local() -> [IpNet; 2] {
-    let net = |first: u16, length| IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length));
-    [net(0xfe80, 10), net(0xff02, 16)]
+    [net(0xfe80, 10), link_local_multicast()]
+}
+
+fn link_local_multicast() -> IpNet {
+    net(0xff02, 16)
+}
+
+fn net(first: u16, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
 }

@@ -13,7 +13,9 @@ pub(super) fn lines(tried: &[Tried]) -> String {
     let differing: Vec<&Tried> = tried.iter().filter(|tried| tried.differs()).collect();
     let not_judged = tried.iter().filter(|tried| tried.agrees.is_none()).count();
     let mut text = String::new();
-    if differing.is_empty() {
+    if tried.is_empty() {
+        text += "nothing to try: no pod here has another pod or service with a port to connect to; `--from` and `--to` reach other namespaces\n";
+    } else if differing.is_empty() {
         let _ = writeln!(text, "{} connections tried, all as the policies say", tried.len());
     } else {
         let mut table = Table::new(&["FROM", "TO", "ADDRESS", "POLICIES SAY", "CONNECTION"]);

@@ -136,7 +136,14 @@ pub(super) fn from_pod(pod: &Pod) -> anyhow::Result<From> {
 
 pub(super) fn to_address(word: &Word) -> anyhow::Result<To> {
     match word {
-        Word::Address(address) => Ok(To::Address(*address)),
+        Word::Address(address) => {
+            let elsewhere = !(address.is_loopback() || address.is_unspecified() || address.is_multicast());
+            ensure!(
+                elsewhere,
+                "--to `{address}`: no router forwards packets to that address; give that of a pod, a service or a host"
+            );
+            Ok(To::Address(*address))
+        }
         Word::Named { name, .. } => bail!("--to `{name}`: neither a pod nor a service"),
     }
 }
@@ -216,8 +223,11 @@ fn to_one(
     let of_protocol: Vec<(Option<&str>, u16)> =
         of_protocol.filter_map(|port| Some((port.name.as_deref(), u16::try_from(port.container_port).ok()?))).collect();
     let ports = match port.map(|text| (text, text.parse::<u16>())) {
-        Some((_, Ok(number))) => vec![number],
-        Some((text, Err(_))) => {
+        Some((_, Ok(number))) if number > 0 => vec![number],
+        Some((text, _)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            bail!("--port `{text}`: ports are 1 to 65535")
+        }
+        Some((text, _)) => {
             let named: Vec<u16> = of_protocol.iter().filter(|(name, _)| *name == Some(text)).map(|(_, n)| *n).collect();
             ensure!(!named.is_empty(), "--port `{text}`: {name} has no {} port of that name", protocol.as_str());
             named
@@ -333,6 +343,10 @@ mod tests {
             ask(Some("nope")).expect_err("no such port").to_string(),
             "--port `nope`: x/web has no TCP port of that name"
         );
+        for bad in ["0", "70000"] {
+            let refusal = ask(Some(bad)).expect_err("no port").to_string();
+            assert_eq!(refusal, format!("--port `{bad}`: ports are 1 to 65535"));
+        }
         let icmp = questions(&client(), &to, None, Transport::Icmp).expect("questions");
         assert_eq!(short(&icmp), ["x/web 10.0.0.1 ICMP", "x/web fd00::1 ICMP"]);
     }
